@@ -1,0 +1,52 @@
+"""The seam of batch choice: each algorithm is a module that exports Config and select."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from plait.design.space import DesignSpace
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates to choose from.
+
+    Attributes:
+        space: Their design space.
+        tokens: (n, L) int64, distinct items.
+        mean: (n,) float64 predicted mean, assay's unit, higher is better.
+        std: (n,) float64 its standard deviation.
+        conservative: (n,) float64 the conservative value.
+    """
+
+    space: DesignSpace
+    tokens: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    conservative: NDArray[np.float64]
+
+
+class Acquisition(Protocol):
+    """The exports of a file in acquisition/."""
+
+    Config: type[BaseModel]
+
+    def select(
+        self, config: Any, pool: Pool, q: int, min_distance: int, taken: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Indices into the pool, best first, at most q.
+
+        Args:
+            config: The algorithm's Config.
+            pool: Candidates.
+            q: Designs wanted.
+            min_distance: Smallest Hamming distance between any two chosen (1 = distinct).
+            taken: (k, L) int64 measured or pending items, never chosen again.
+            rng: For algorithms that draw.
+        """
+        ...

@@ -1,0 +1,237 @@
+"""CONFIG.yaml: what a campaign is. Unknown keys are errors; only `name` and `dataset` have no default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from plait.design.constraints import AnyConstraint
+from plait.design.errors import ConfigError, NotFoundError, RowProblem
+from plait.design.records import Goal
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObjectiveConfig(_Section):
+    """What is wanted of the designs."""
+
+    assay: str | None = Field(None, description="name of the assay in reports; the dataset's name by default")
+    goal: Goal | None = Field(None, description="maximize or minimize; the dataset's goal by default")
+
+
+class SpaceConfig(_Section):
+    """Which sequences are candidates; read off the dataset where nothing is said."""
+
+    alphabet: str | None = Field(None, description="dna, rna, protein or custom:LETTERS; the dataset's by default")
+    length: int | None = Field(None, ge=1, description="letters; the dataset's by default")
+    template: str | None = Field(None, description="IUPAC template such as NNNGYNNNN")
+    constraints: tuple[AnyConstraint, ...] = ()
+    strand_symmetric: bool = False
+
+    @model_validator(mode="after")
+    def _length_fits_template(self) -> SpaceConfig:
+        if self.length is not None and self.template is not None and len(self.template) != self.length:
+            raise ValueError(f"the template has {len(self.template)} letters, length says {self.length}")
+        return self
+
+
+class PriorConfig(_Section):
+    """The generative prior: trained on a corpus file or dataset, or a registered model."""
+
+    algorithm: str = "masked_diffusion"
+    corpus: str | None = Field(None, description="file of natural sequences (text, FASTA, CSV)")
+    dataset: str | None = Field(None, description="dataset whose sequences are the corpus; the campaign's by default")
+    model: str | None = Field(None, description="registered prior, NAME or NAME@ALIAS")
+    settings: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PriorConfig:
+        given = [key for key in ("corpus", "dataset", "model") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of corpus, dataset, model; got {' and '.join(given)}")
+        if self.model is not None and self.settings:
+            raise ValueError("settings belong to training; a registered model has its own")
+        return self
+
+
+class RewardConfig(_Section):
+    """The optimiser's reward ensemble."""
+
+    algorithm: str = "ensemble"
+    members: int = Field(5, ge=2, le=64)
+    settings: dict[str, Any] = {}
+
+
+class JudgeConfig(_Section):
+    """The held-out judge ensemble."""
+
+    settings: dict[str, Any] = {}
+
+
+class ConservatismConfig(_Section):
+    """What is subtracted from the predicted mean."""
+
+    kind: Literal["none", "boot", "bonus"] = "boot"
+    scale: float = Field(0.5, ge=0, le=100, description="standard deviations subtracted")
+
+    @model_validator(mode="after")
+    def _kind_fits_scale(self) -> ConservatismConfig:
+        if self.kind == "none" and "scale" in self.model_fields_set and self.scale != 0:
+            raise ValueError("kind: none subtracts nothing; leave scale out")
+        return self
+
+    @property
+    def effective_scale(self) -> float:
+        """Scale, 0 where kind is none."""
+        return 0.0 if self.kind == "none" else self.scale
+
+
+class FinetuneConfig(_Section):
+    """How the prior becomes a policy."""
+
+    algorithm: str = "braid"
+    kl_weight: float | None = Field(
+        None, ge=0, description="assay standard deviations per nat; by length where left out (0 for strl)"
+    )
+    settings: dict[str, Any] = {}
+
+
+class SamplerConfig(_Section):
+    """How candidates are drawn from the policy."""
+
+    algorithm: str = "ancestral"
+    settings: dict[str, Any] = {}
+
+
+class AcquisitionConfig(_Section):
+    """How a batch is chosen from the candidates."""
+
+    algorithm: str = "top_q"
+    settings: dict[str, Any] = {}
+
+
+class FilterConfig(_Section):
+    """What is removed before choosing."""
+
+    support_gate: bool = Field(True, description="reject designs with k-mers or letters never seen offline")
+
+
+class BatchConfig(_Section):
+    """What is sent to the lab."""
+
+    size: int = Field(96, ge=1, le=100_000, description="designs per round")
+    min_distance: int = Field(1, ge=1, description="smallest Hamming distance between two designs of a batch")
+    num_candidates: int = Field(2_000, ge=1, le=1_000_000, description="policy samples to choose from")
+    exhaustive_limit: int = Field(
+        262_144, ge=0, le=2_000_000, description="spaces up to this size are scored exhaustively as well; 0 = never"
+    )
+
+
+class CampaignConfig(_Section):
+    """A whole campaign."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    dataset: str = Field(min_length=1)
+    seed: int = Field(0, ge=0, lt=2**31)
+    rounds: int = Field(3, ge=1, le=1_000)
+    objective: ObjectiveConfig = ObjectiveConfig()
+    space: SpaceConfig = SpaceConfig()
+    prior: PriorConfig = PriorConfig()
+    reward: RewardConfig = RewardConfig()
+    judge: JudgeConfig = JudgeConfig()
+    conservatism: ConservatismConfig | tuple[ConservatismConfig, ...] = ConservatismConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    filter: FilterConfig = FilterConfig()
+    acquisition: AcquisitionConfig = AcquisitionConfig()
+    batch: BatchConfig = BatchConfig()
+    workers: int = Field(0, ge=0, le=1_024, description="Ray Train workers; 0 trains in this process")
+
+    @field_validator("conservatism")
+    @classmethod
+    def _at_least_one_round(cls, value: object) -> object:
+        if value == ():
+            raise ValueError("a list of conservatism needs one entry per round")
+        return value
+
+    @model_validator(mode="after")
+    def _names_tell_the_truth(self) -> CampaignConfig:
+        for number in range(1, self.rounds + 1):
+            scale = self.conservatism_of(number).effective_scale
+            algorithm, weight = self.finetune.algorithm, self.finetune.kl_weight
+            if algorithm == "braid" and (scale == 0 or weight == 0):
+                raise ValueError(
+                    f"braid is doubly conservative: round {number} needs conservatism.scale > 0 and kl_weight > 0 "
+                    "(use drakes for the KL leash alone, strl for neither)"
+                )
+            if algorithm in ("drakes", "strl") and scale > 0 and "conservatism" in self.model_fields_set:
+                raise ValueError(f"{algorithm} subtracts nothing: conservatism must be kind: none (use braid for both)")
+            if algorithm == "drakes" and weight == 0:
+                raise ValueError("drakes needs kl_weight > 0 (use strl for no leash)")
+            if algorithm == "strl" and weight:
+                raise ValueError("strl has no leash: kl_weight must be 0 or left out (use drakes)")
+        return self
+
+    def conservatism_of(self, round_number: int) -> ConservatismConfig:
+        """The conservatism of a round (from 1); the last entry of a list goes on."""
+        if self.finetune.algorithm in ("drakes", "strl") and "conservatism" not in self.model_fields_set:
+            return ConservatismConfig(kind="none")
+        if isinstance(self.conservatism, ConservatismConfig):
+            return self.conservatism
+        return self.conservatism[min(round_number, len(self.conservatism)) - 1]
+
+
+def explain(error: ValidationError, what: str) -> ConfigError:
+    """A pydantic error as one of ours: each field with its value and what is wrong."""
+    problems = [
+        RowProblem(
+            0,
+            ".".join(str(part) for part in item["loc"]) or "(whole file)",
+            repr(item.get("input"))[:80],
+            item["msg"].removeprefix("Value error, "),
+        )
+        for item in error.errors()
+    ]
+    lines = "; ".join(f"{p.column}: {p.reason}" for p in problems)
+    return ConfigError(f"{what} cannot be used: {lines}", problems=problems)
+
+
+def parse_config(document: object, what: str = "the configuration") -> CampaignConfig:
+    """A checked configuration.
+
+    Raises:
+        ConfigError: Unknown keys, values out of bounds, contradictions; each field is named.
+    """
+    if not isinstance(document, dict):
+        raise ConfigError(f"{what} must be a mapping with at least 'name' and 'dataset'")
+    try:
+        return CampaignConfig.model_validate(document)
+    except ValidationError as error:
+        raise explain(error, what) from error
+
+
+def read_config(path: Path) -> CampaignConfig:
+    """The configuration in a YAML file; a relative corpus path is taken from the file's folder.
+
+    Raises:
+        NotFoundError: No such file.
+        ConfigError: Not YAML, or parse_config's reasons.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    config = parse_config(document, str(path))
+    if config.prior.corpus and not Path(config.prior.corpus).is_absolute():
+        corpus = str((path.parent / config.prior.corpus).resolve())
+        config = config.model_copy(update={"prior": config.prior.model_copy(update={"corpus": corpus})})
+    return config

@@ -1,0 +1,360 @@
+"""What use cases need from the outside world. Adapters fulfil these; tests give plain fakes or the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from plait.campaign.records import (
+    Approval,
+    Campaign,
+    DatasetVersion,
+    Design,
+    Model,
+    NewResult,
+    OutboxMessage,
+    Result,
+    Round,
+    RoundState,
+    StageRun,
+    Upload,
+)
+from plait.design.records import Goal, Progress, Readings
+
+if TYPE_CHECKING:  # registering data loads no torch
+    from torch import Generator
+
+    from plait.priors.base import AverageGradients
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class UnitOfWork(Protocol):
+    """One transaction over the registry: all of it or none. Every change writes an audit event by itself.
+
+    Getters raise NotFoundError that lists what exists; changes raise WrongStateError.
+    """
+
+    # datasets -----------------------------------------------------------------------------------------------------
+    def add_dataset_version(
+        self,
+        dataset: str,
+        readings: Readings,
+        *,
+        content_hash: str,
+        alphabet: str,
+        unit: str,
+        goal: Goal,
+        actor: str,
+        parent_id: str | None = None,
+        upload: Upload | None = None,
+        round_id: int | None = None,
+    ) -> DatasetVersion:
+        """A new version; measurements of the parent that are in `readings` unchanged are shared, not copied.
+
+        A version with this content hash in this dataset is returned as it is.
+        """
+        ...
+
+    def datasets(self) -> list[DatasetVersion]:
+        """Latest version of every dataset, by name."""
+        ...
+
+    def dataset_version(self, dataset: str, number: int | None = None) -> DatasetVersion:
+        """The latest, or a numbered, version."""
+        ...
+
+    def dataset_version_by_id(self, version_id: str) -> DatasetVersion:
+        """The version with this content hash."""
+        ...
+
+    def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
+        """All versions, oldest first."""
+        ...
+
+    def readings(self, version_id: str) -> Readings:
+        """The rows of a version, in the order in which they were registered."""
+        ...
+
+    def close_round_into_version(
+        self, campaign: str, number: int, *, content_hash: str, dataset: str, actor: str
+    ) -> DatasetVersion:
+        """New dataset version = the round's dataset version + the round's ok results as measurements.
+
+        The round's measurement rows already exist (add_results wrote them); they are linked, never copied. Moves the
+        round to CLOSED and sets its next_version_id.
+        """
+        ...
+
+    # campaigns and rounds -----------------------------------------------------------------------------------------
+    def add_campaign(
+        self,
+        name: str,
+        *,
+        dataset_version_id: str,
+        config: dict[str, Any],
+        space: dict[str, Any],
+        notes: Sequence[str],
+        actor: str,
+    ) -> Campaign:
+        """Raises WrongStateError when the name is taken."""
+        ...
+
+    def campaigns(self) -> list[Campaign]:
+        """All, oldest first."""
+        ...
+
+    def campaign(self, name: str) -> Campaign:
+        """One by name."""
+        ...
+
+    def add_round(self, campaign: str, number: int, dataset_version_id: str, actor: str) -> Round:
+        """A new round in state RUNNING; the existing one if (campaign, number) is there already."""
+        ...
+
+    def rounds(self, campaign: str) -> list[Round]:
+        """All rounds, in order."""
+        ...
+
+    def move_round(self, campaign: str, number: int, state: RoundState, actor: str, reason: str = "") -> Round:
+        """A change of state that ALLOWED_MOVES allows, else WrongStateError; APPROVED and REJECTED write an approval."""
+        ...
+
+    def approvals(self, campaign: str) -> list[Approval]:
+        """All decisions, oldest first."""
+        ...
+
+    # stages -------------------------------------------------------------------------------------------------------
+    def stage(self, campaign: str, number: int, stage: str, input_hash: str) -> StageRun | None:
+        """The finished stage of this key, if any."""
+        ...
+
+    def stages(self, campaign: str, number: int | None = None) -> list[StageRun]:
+        """Finished stages, oldest first."""
+        ...
+
+    def finish_stage(
+        self, campaign: str, number: int, stage: str, input_hash: str, outputs: dict[str, Any], seconds: float
+    ) -> StageRun:
+        """Records a finished stage; the existing row if the key is there already."""
+        ...
+
+    # models and artifacts -----------------------------------------------------------------------------------------
+    def add_model(
+        self,
+        name: str,
+        *,
+        kind: str,
+        algorithm: str,
+        artifact_sha256: str,
+        details: dict[str, Any],
+        actor: str,
+        dataset_version_id: str | None = None,
+        stage_run_id: int | None = None,
+    ) -> Model:
+        """The next version of `name`; the existing one if this name already has this artifact."""
+        ...
+
+    def models(self) -> list[Model]:
+        """All versions, by name and number."""
+        ...
+
+    def model(self, reference: str) -> Model:
+        """By NAME (latest), NAME@ALIAS or NAME@VERSION (a number)."""
+        ...
+
+    def promote(self, reference: str, alias: str, actor: str) -> Model:
+        """Point NAME@alias at this version (history is kept)."""
+        ...
+
+    # designs and results ------------------------------------------------------------------------------------------
+    def add_designs(self, campaign: str, number: int, designs: Sequence[Design]) -> None:
+        """The batch of a round, once."""
+        ...
+
+    def designs(self, campaign: str, number: int | None = None) -> list[Design]:
+        """By round and rank."""
+        ...
+
+    def add_screening(self, campaign: str, number: int, tool: str, version: str, verdicts: Sequence[tuple[str, bool, str]]) -> None:
+        """(design_id, is_cleared, reason) of a screening run."""
+        ...
+
+    def screenings(self, campaign: str, number: int) -> list[tuple[str, str, str, bool, str]]:
+        """(tool, version, design_id, is_cleared, reason), oldest first."""
+        ...
+
+    def add_results(self, campaign: str, number: int, results: Sequence[NewResult], actor: str, upload: Upload | None) -> int:
+        """Registers readings; the number that were new (an equal one again is not an error, another value is).
+
+        An ok reading is a measurement row (with design_id, round); a failed well is kept with status failed.
+        """
+        ...
+
+    def results(self, campaign: str, number: int | None = None) -> list[Result]:
+        """All results, oldest first."""
+        ...
+
+    def add_order(self, campaign: str, number: int, sha256: str, actor: str) -> None:
+        """An exported order file."""
+        ...
+
+    # audit and MLflow ---------------------------------------------------------------------------------------------
+    def audit(self, actor: str, action: str, subject: str, details: dict[str, Any] | None = None) -> None:
+        """An event for what no other method records."""
+        ...
+
+    def push_outbox(self, message: OutboxMessage) -> None:
+        """MLflow is to be told, after this transaction commits."""
+        ...
+
+    def outbox(self) -> list[OutboxMessage]:
+        """What MLflow has not been told yet, oldest first."""
+        ...
+
+    def mark_sent(self, key: str, mlflow_run_id: str) -> None:
+        """MLflow knows; ties the run to its stage run and model."""
+        ...
+
+
+class Repository(Protocol):
+    """The registry."""
+
+    def begin(self) -> AbstractContextManager[UnitOfWork]:
+        """A transaction: commits at the end of the block, rolls back on any exception."""
+        ...
+
+    def lease(self, name: str, on_wait: Callable[[str], None]) -> AbstractContextManager[Lease]:
+        """Holds the lease `name`; waits (saying so once) while a living owner holds it."""
+        ...
+
+
+class Lease(Protocol):
+    """A fenced lease."""
+
+    def check(self) -> None:
+        """Raises WrongStateError if the lease was lost."""
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Bundles by content hash."""
+
+    def put(self, directory: Path) -> str:
+        """Keep a bundle folder (moved or copied in atomically); returns its hash."""
+        ...
+
+    def path(self, sha256: str) -> Path:
+        """The folder of a kept bundle. Raises CorruptArtifactError if it is not there."""
+        ...
+
+    def put_json(self, document: Any) -> str:
+        """Keep a JSON document; returns its hash."""
+        ...
+
+    def get_json(self, sha256: str) -> Any:
+        """A kept document, checked against its hash."""
+        ...
+
+    def scratch(self, key: str) -> Path:
+        """A folder for unfinished work of this key; the same key gives the same folder (resuming)."""
+        ...
+
+    def drop_scratch(self, key: str) -> None:
+        """Remove it."""
+        ...
+
+
+class Tracker(Protocol):
+    """MLflow."""
+
+    def record(self, message: OutboxMessage, artifact: Path | None) -> str:
+        """Writes a finished run (once per message.key) and returns its run id."""
+        ...
+
+
+class TrainingRun(Protocol):
+    """A training under way in one worker."""
+
+    def step(self, average_gradients: AverageGradients) -> dict[str, float]:
+        """One update; named figures for the curves."""
+        ...
+
+    def is_done(self) -> bool:
+        """Early stopping: True ends the loop (must be equal on all workers)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints: tensors, numbers, text and containers of them."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the finished bundle."""
+        ...
+
+
+class TrainingJob(Protocol):
+    """A picklable description of a training; runs equally in this process and in a Ray worker."""
+
+    @property
+    def num_steps(self) -> int:
+        """Updates at most."""
+        ...
+
+    def start(self, rank: int, world_size: int, generator: Generator) -> TrainingRun:
+        """The run of one worker; the effective batch is the same at any world_size."""
+        ...
+
+
+class Executor(Protocol):
+    """Where work runs: this process or Ray."""
+
+    def train(
+        self, job: TrainingJob, *, run_id: str, directory: Path, num_workers: int, seed: int, task: str, progress: Progress
+    ) -> dict[str, list[tuple[int, float]]]:
+        """Train, resuming from checkpoints in `directory` if it was interrupted; writes the bundle to directory/"result".
+
+        num_workers 0 = in this process. Returns the curves. Raises RunFailedError.
+        """
+        ...
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """function of each item, in order; Ray tasks where Ray is up."""
+        ...
+
+
+class Screener(Protocol):
+    """Biosecurity screening; whatever cannot be judged is not cleared."""
+
+    name: str
+    version: str
+
+    def screen(self, sequences: Sequence[str], alphabet: str) -> list[tuple[bool, str]]:
+        """(is_cleared, reason) for each."""
+        ...
+
+
+class Laboratory(Protocol):
+    """A lab that answers at once: a simulated scenario."""
+
+    name: str
+
+    def measure(self, sequences: Sequence[str]) -> list[float | None]:
+        """A reading for each sequence, None where the well failed."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, UTC."""
+
+    def now(self) -> datetime:
+        """The time, timezone-aware."""
+        ...

@@ -1,0 +1,80 @@
+"""The seam of fine-tuning: each algorithm is a module that exports Config, init and step.
+
+    state = braid.init(config, prior, objective, dataset, generator)
+    info = braid.step(state)            # one update; `average_gradients` joins workers
+    policy = state.policy
+
+No loop, logging, Ray, device choice or path inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from torch import Generator
+
+from plait.design.records import Dataset
+from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
+from plait.rewards.conservatism import Objective
+
+
+@dataclass(frozen=True)
+class Info:
+    """What one update saw.
+
+    Attributes:
+        reward: Mean proxy reward of the rollout's designs, in the assay's unit.
+        conservative: Mean conservative reward, in the assay's unit.
+        kl: Mean path KL of policy against prior, in nats per design.
+        loss: The loss that was minimised.
+        grad_norm: Gradient norm before clipping.
+        unique_fraction: Share of distinct designs in the rollout.
+    """
+
+    reward: float
+    conservative: float
+    kl: float
+    loss: float
+    grad_norm: float
+    unique_fraction: float
+
+
+class State(Protocol):
+    """A fine-tuner between two updates."""
+
+    policy: DiffusionPrior
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs (weights, optimiser, generator, counters): tensors, numbers, text."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from state_dict()."""
+        ...
+
+
+class FineTuner(Protocol):
+    """The exports of a file in finetune/."""
+
+    Config: type[BaseModel]
+
+    def init(
+        self,
+        config: Any,
+        prior: DiffusionPrior,
+        objective: Objective,
+        dataset: Dataset | None,
+        generator: Generator,
+    ) -> State:
+        """The state before the first update.
+
+        Raises:
+            ConfigError: The configuration or objective contradicts the algorithm's name.
+        """
+        ...
+
+    def step(self, state: Any, average_gradients: AverageGradients = keep_gradients) -> Info:
+        """One update, in place."""
+        ...

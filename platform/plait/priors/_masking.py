@@ -1,0 +1,274 @@
+"""The masked diffusion model itself: its state, its reverse transition, its bound on the likelihood."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from plait.design.bundles import save_bundle
+from plait.design.errors import UsageError
+from plait.design.space import DesignSpace
+from plait.priors._backbones import Denoiser
+
+EXACT_ELBO_POSITIONS = 16
+_ELEMENTS_AT_ONCE = 1 << 17
+
+
+class MaskedTransition:
+    """One reverse step: every masked position is filled with probability `release`, independently of the others.
+
+    q(letter j) = release * p(j | state), q(mask) = 1 - release, release = (m_t - m_s) / m_t = 1 / (num_steps - step)
+    for the linear schedule m = 1 - step / num_steps; the last step releases all. Unmasked positions never change.
+    """
+
+    def __init__(self, model: MaskedDiffusion, state: Tensor, step: int, log_weights: Tensor | None = None) -> None:
+        if not 0 <= step < model.num_steps:
+            raise UsageError(f"step {step} is outside 0..{model.num_steps - 1}")
+        self.model, self.state, self.step, self.log_weights = model, state, step, log_weights
+        self.release = 1.0 / (model.num_steps - step)
+        self._all_rows: Tensor | None = None
+
+    @property
+    def log_letters(self) -> Tensor:
+        """Log-probability of each letter where a mask is filled, (n, L, V); one forward of all rows, kept."""
+        if self._all_rows is None:
+            self._all_rows = self._forward(slice(None))
+        return self._all_rows
+
+    @property
+    def mask_weight(self) -> Tensor:
+        """How much of each position is still masked, (n, L) float32: 0 or 1 in a hard state."""
+        if self.state.is_floating_point():
+            return self.state[..., -1]
+        return (self.state == self.model.mask_token).float()
+
+    def sample(self, generator: Generator, num: int = 1) -> Tensor:
+        """Hard next states: (n, L) int64, or (n, num, L) for num > 1.
+
+        Which positions are filled does not depend on the letters, so it is drawn first, and only rows in which
+        something is filled go through the network. This changes the cost, not the law.
+        """
+        if self.state.is_floating_point():
+            raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
+        with torch.no_grad():
+            is_masked = self.state == self.model.mask_token
+            chance = torch.rand((len(self.state), num, self.state.shape[1]), generator=generator, device=self.state.device)
+            is_filled = is_masked[:, None] & (chance < self.release)
+            following = self.state[:, None].repeat(1, num, 1)
+            rows = is_filled.flatten(1).any(1).nonzero()[:, 0]
+            if len(rows):
+                item, draw, position = is_filled[rows].nonzero(as_tuple=True)
+                letters = self._rows(rows)[item, position].exp()
+                race = letters / torch.empty_like(letters).exponential_(generator=generator)
+                following[rows[item], draw, position] = race.argmax(-1)
+        return following[:, 0] if num == 1 else following
+
+    def log_prob(self, next_state: Tensor) -> Tensor:
+        """Log-probability of hard next states (n, L) int64, (n,) nats; -inf where an unmasked position changed."""
+        mask = self.model.mask_token
+        was_masked, is_masked = self.state == mask, next_state == mask
+        letter = self.log_letters.gather(-1, next_state.clamp(max=mask - 1)[..., None])[..., 0]
+        stays = -torch.inf if self.release == 1 else math.log1p(-self.release)
+        change = torch.where(is_masked, stays, letter + math.log(self.release))
+        is_impossible = ~was_masked & (next_state != self.state)
+        return change.masked_fill(~was_masked, 0.0).masked_fill(is_impossible, -torch.inf).sum(-1)
+
+    def kl(self, other: MaskedTransition) -> Tensor:
+        """KL(self || other) of the same step from the same state, exact for hard states, (n,) nats.
+
+        sum over masked i of release * KL(p(. | state)_i || p_other(. | state)_i); in a relaxed state each position
+        counts with its mask weight.
+        """
+        if self.release != other.release:
+            raise UsageError("two transitions can be compared only at the same step of equally many")
+        mine, theirs = self.log_letters, other.log_letters
+        probability = mine.exp()
+        each = (probability * (mine - theirs).masked_fill(probability == 0, 0.0)).sum(-1)
+        return self.release * (self.mask_weight * each).sum(-1)
+
+    def tilt(self, log_weights: Tensor) -> MaskedTransition:
+        """The step whose letters are re-weighted by exp(log_weights (n, L, V)) and normalised."""
+        total = log_weights if self.log_weights is None else self.log_weights + log_weights
+        tilted = MaskedTransition(self.model, self.state, self.step, total)
+        if self._all_rows is not None:
+            tilted._all_rows = (self._all_rows + log_weights).log_softmax(-1)
+        return tilted
+
+    def rsample(self, generator: Generator, temperature: float) -> Tensor:
+        """A relaxed next state (n, L, V+1): y ~ Gumbel-softmax of q, then (state without its mask) + mask weight * y.
+
+        No mask mass survives the last step; a position's mass stays 1.
+        """
+        letters = self.log_letters + math.log(self.release)
+        stays = -torch.inf if self.release == 1 else math.log1p(-self.release)
+        log_q = torch.cat([letters, torch.full_like(letters[..., :1], stays)], -1)
+        gumbel = -torch.empty_like(log_q).exponential_(generator=generator).log()
+        filled = ((log_q + gumbel) / temperature).softmax(-1)
+        state = self.state if self.state.is_floating_point() else self.model.one_hot(self.state)
+        settled = torch.cat([state[..., :-1], torch.zeros_like(state[..., :1])], -1)
+        return settled + state[..., -1:] * filled
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        return self._forward(rows) if self._all_rows is None else self._all_rows[rows]
+
+    def _forward(self, rows: Tensor | slice) -> Tensor:
+        letters = self.model.log_letters(self.state[rows])
+        return letters if self.log_weights is None else (letters + self.log_weights[rows]).log_softmax(-1)
+
+
+class MaskedDiffusion:
+    """Masked discrete diffusion over a design space (Sahoo et al. 2024, MDLM, the SUBS parameterisation).
+
+    Hard states are tokens (n, L) int64 with V as the mask; relaxed states (n, L, V+1) float32. Positions that allow one
+    letter are never masked. The network sees no time: the masks tell it.
+
+    Attributes:
+        space: The design space.
+        num_steps: Steps T of the reverse chain.
+        network: The denoiser.
+        settings: The configuration it was built from, as plain JSON values.
+        rows_forwarded: Rows that went through the network so far.
+    """
+
+    def __init__(self, space: DesignSpace, num_steps: int, network: Denoiser, settings: dict[str, Any]) -> None:
+        self.space, self.num_steps, self.network, self.settings = space, num_steps, network, settings
+        self.rows_forwarded = 0
+        self.mask_token = space.alphabet.mask_token
+
+    @property
+    def free(self) -> Tensor:
+        """Positions that allow more than one letter, (F,) int64."""
+        return (self.network.allowed.sum(-1) > 1).nonzero()[:, 0]
+
+    def init_state(self, n: int) -> Tensor:
+        """(n, L) int64: the mask wherever there is a choice, the only letter elsewhere."""
+        allowed = self.network.allowed
+        start = torch.where(allowed.sum(-1) > 1, self.mask_token, allowed.int().argmax(-1))
+        return start.repeat(n, 1)
+
+    def one_hot(self, tokens: Tensor) -> Tensor:
+        """(..., V+1) float32 of tokens that may hold the mask."""
+        return torch.eye(self.mask_token + 1, device=tokens.device)[tokens]
+
+    def log_letters(self, state: Tensor) -> Tensor:
+        """Log-probability of each letter at each position given a hard or relaxed state, (n, L, V)."""
+        self.rows_forwarded += len(state)
+        letters: Tensor = self.network(state if state.is_floating_point() else self.one_hot(state))
+        return letters
+
+    def transition(self, state: Tensor, step: int) -> MaskedTransition:
+        """The law of step `step` (0 is the noisiest, num_steps - 1 leaves no mask)."""
+        return MaskedTransition(self, state, step)
+
+    def predict_clean(self, state: Tensor) -> Tensor:
+        """Letter probabilities of the finished design, (n, L, V): settled letters stay, masks hold the prediction."""
+        soft = state if state.is_floating_point() else self.one_hot(state)
+        return soft[..., :-1] + soft[..., -1:] * self.log_letters(state).exp()
+
+    def decode(self, state: Tensor) -> Tensor:
+        """Tokens (n, L) int64 of finished states; the likeliest letter of a relaxed one."""
+        return state[..., :-1].argmax(-1) if state.is_floating_point() else state
+
+    def fits(self, tokens: Tensor) -> Tensor:
+        """(n,) bool: every letter of tokens (n, L) is allowed at its position."""
+        return self.network.allowed[torch.arange(tokens.shape[1], device=tokens.device), tokens].all(-1)
+
+    def log_likelihood(self, tokens: Tensor, is_masked: Tensor) -> Tensor:
+        """Sum over masked positions of log p(letter | the unmasked ones), (n,) nats, for tokens, is_masked (n, L)."""
+        letters = self.log_letters(tokens.masked_fill(is_masked, self.mask_token))
+        return letters.gather(-1, tokens[..., None])[..., 0].masked_fill(~is_masked, 0.0).sum(-1)
+
+    def draw_masks(self, sizes: Tensor, generator: Generator) -> Tensor:
+        """(n, L) bool with sizes[i] of the free positions masked, uniformly at random; sizes (n,) int64."""
+        free = self.free
+        ranks = torch.rand((len(sizes), len(free)), generator=generator, device=free.device).argsort(-1).argsort(-1)
+        masks = torch.zeros((len(sizes), self.space.length), dtype=torch.bool, device=free.device)
+        masks[:, free] = ranks < sizes[:, None]
+        return masks
+
+    def draw_sizes(self, n: int, generator: Generator) -> Tensor:
+        """Numbers of masked positions, (n,) int64, stratified over 1..F in increasing order."""
+        offset = torch.rand(1, generator=generator, device=self.free.device)
+        strata = (torch.arange(n, device=self.free.device) + offset) / n
+        return (strata * len(self.free)).long().clamp(max=len(self.free) - 1) + 1
+
+    def elbo(self, tokens: Tensor, generator: Generator, num_draws: int = 32) -> tuple[Tensor, Tensor]:
+        """Lower bound on log p(x) in nats, (n,) float32, and its standard error, (n,).
+
+        E over k uniform in 1..F, over masks of k free positions, of F/k * log p(masked letters | the others): the
+        continuous-time bound of MDLM with the time integrated out; also log p averaged over all orders of filling.
+
+        Args:
+            tokens: (n, L) int64. A design outside the space gets -inf.
+            generator: For the masks.
+            num_draws: Masks per design, stratified over k; 0, or at least 2^F, enumerates all masks: standard error 0.
+
+        Raises:
+            UsageError: One draw or fewer than none, or an enumeration over more than 16 free positions.
+        """
+        free = len(self.free)
+        if num_draws < 0 or num_draws == 1 or (num_draws == 0 and free > EXACT_ELBO_POSITIONS):
+            raise UsageError(
+                f"an ELBO from {num_draws} draws over {free} free positions is not possible",
+                hint=f"use at least 2 draws; 0 (exact) for at most {EXACT_ELBO_POSITIONS} free positions",
+            )
+        is_inside = self.fits(tokens)
+        bound = torch.full((len(tokens),), -torch.inf, device=tokens.device)
+        error = torch.zeros_like(bound)
+        is_exact = num_draws == 0 or (free <= EXACT_ELBO_POSITIONS and 2**free <= num_draws)
+        with torch.no_grad():
+            inside = tokens[is_inside]
+            result = self._enumerated_elbo(inside) if is_exact else self._drawn_elbo(inside, generator, num_draws)
+        bound[is_inside], error[is_inside] = result
+        return bound, error
+
+    def _enumerated_elbo(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        free = self.free.tolist()
+        masks = torch.zeros((2 ** len(free) - 1, self.space.length), dtype=torch.bool, device=tokens.device)
+        subsets = (s for k in range(1, len(free) + 1) for s in itertools.combinations(free, k))
+        for row, subset in enumerate(subsets):
+            masks[row, list(subset)] = True
+        sizes = masks.sum(-1)
+        weights = torch.tensor([1.0 / (k * math.comb(len(free), k)) for k in range(1, len(free) + 1)], device=tokens.device)
+        bound = torch.stack([self._in_chunks(row.expand(len(masks), -1), masks) @ weights[sizes - 1] for row in tokens]) \
+            if len(tokens) else torch.zeros(0, device=tokens.device)
+        return bound, torch.zeros_like(bound)
+
+    def _drawn_elbo(self, tokens: Tensor, generator: Generator, num_draws: int) -> tuple[Tensor, Tensor]:
+        sizes = torch.cat([self.draw_sizes(num_draws, generator) for _ in range(len(tokens))]) if len(tokens) else self.free[:0]
+        masks = self.draw_masks(sizes, generator)
+        likelihood = self._in_chunks(tokens.repeat_interleave(num_draws, 0), masks)
+        draws = (likelihood * len(self.free) / sizes).view(len(tokens), num_draws)
+        # Neighbouring draws lie in the same stratum or the next: their differences do not see the strata's spread.
+        variance = draws.diff(dim=-1).square().mean(-1) / (2 * num_draws)
+        return draws.mean(-1), variance.sqrt()
+
+    def _in_chunks(self, tokens: Tensor, masks: Tensor) -> Tensor:
+        size = max(1, _ELEMENTS_AT_ONCE // self.space.length)
+        pieces = [self.log_likelihood(t, m) for t, m in zip(tokens.split(size), masks.split(size), strict=True)]
+        return torch.cat(pieces) if pieces else torch.zeros(0, device=tokens.device)
+
+    def clone(self, is_trainable: bool) -> MaskedDiffusion:
+        """An independent copy with its own weights, frozen unless it is to be trained."""
+        network = copy.deepcopy(self.network).requires_grad_(is_trainable)
+        return MaskedDiffusion(self.space, self.num_steps, network, self.settings)
+
+    def description(self) -> dict[str, Any]:
+        """What save() writes beside the tensors."""
+        return {
+            "algorithm": "masked_diffusion",
+            "space": self.space.model_dump(mode="json"),
+            "num_steps": self.num_steps,
+            "settings": self.settings,
+        }
+
+    def save(self, directory: Path, kind: str = "prior") -> str:
+        """Write a bundle (kind "prior" or "policy") and return its content hash."""
+        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        return save_bundle(directory, kind, self.description(), tensors)

@@ -1,0 +1,101 @@
+"""Networks that hold m independent ensemble members and compute all of them at once.
+
+The first layer of every family reads the same input, so all members together are one wide matrix product; later
+layers are batched products over members. No member sees another, and no item sees another (there is no batch norm).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> nn.Parameter:
+    bound = 1.0 / math.sqrt(fan_in)
+    return nn.Parameter((2.0 * torch.rand(shape, generator=generator) - 1.0) * bound)
+
+
+class _MemberHead(nn.Module):
+    """Layers from a member's own inputs (m, n, d) to its hidden units (m, n, h)."""
+
+    def __init__(self, members: int, sizes: tuple[int, ...], generator: Generator) -> None:
+        super().__init__()
+        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self.weights = nn.ParameterList(_uniform((members, a, b), a, generator) for a, b in pairs)
+        self.biases = nn.ParameterList(_uniform((members, 1, b), a, generator) for a, b in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = functional.relu(torch.baddbmm(bias, x, weight))
+        return x
+
+
+class MemberNetwork(nn.Module):
+    """m members; `features` is each member's last hidden layer, `forward` a linear read-out of it."""
+
+    def __init__(self, members: int, hidden: int, generator: Generator) -> None:
+        super().__init__()
+        self.members = members
+        self.read_out = _uniform((members, hidden, 1), hidden, generator)
+        self.offset = nn.Parameter(torch.zeros(members, 1, 1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(m, n, h) from a simplex x (n, L, V)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(m, n) standardised predictions of a simplex x (n, L, V)."""
+        return torch.baddbmm(self.offset, self.features(x), self.read_out)[..., 0]
+
+
+class WideConvolution(MemberNetwork):
+    """One wide convolution, global max and mean pooling, two hidden layers: a motif counts wherever it stands."""
+
+    def __init__(self, members: int, length: int, letters: int, filters: int, kernel: int, hidden: int, generator: Generator) -> None:
+        super().__init__(members, hidden, generator)
+        self.filters = filters
+        self.kernel = _uniform((members * filters, letters, kernel), letters * kernel, generator)
+        self.kernel_bias = _uniform((members * filters,), letters * kernel, generator)
+        self.head = _MemberHead(members, (self._head_inputs(length, letters), hidden, hidden), generator)
+
+    def _head_inputs(self, length: int, letters: int) -> int:
+        return 2 * self.filters
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        mapped = functional.conv1d(x.transpose(1, 2), self.kernel, self.kernel_bias, padding=self.kernel.shape[2] // 2)
+        mapped = functional.relu(mapped).unflatten(1, (self.members, self.filters))
+        return torch.cat([mapped.amax(-1), mapped.mean(-1)], dim=-1).transpose(0, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(m, n, h) from a simplex x (n, L, V)."""
+        hidden: Tensor = self.head(self._pooled(x))
+        return hidden
+
+
+class PositionalConvolution(WideConvolution):
+    """The wide convolution whose hidden layers also see which letter stands where."""
+
+    def _head_inputs(self, length: int, letters: int) -> int:
+        return 2 * self.filters + length * letters
+
+    def features(self, x: Tensor) -> Tensor:
+        """(m, n, h) from a simplex x (n, L, V)."""
+        letters = x.flatten(1).expand(self.members, -1, -1)
+        hidden: Tensor = self.head(torch.cat([self._pooled(x), letters], dim=-1))
+        return hidden
+
+
+class LetterPerceptron(MemberNetwork):
+    """Two hidden layers on the letters themselves: position is everything."""
+
+    def __init__(self, members: int, length: int, letters: int, hidden: int, generator: Generator) -> None:
+        super().__init__(members, hidden, generator)
+        self.head = _MemberHead(members, (length * letters, hidden, hidden), generator)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(m, n, h) from a simplex x (n, L, V)."""
+        hidden: Tensor = self.head(x.flatten(1).expand(self.members, -1, -1))
+        return hidden

@@ -1,0 +1,58 @@
+"""The seam of sampling: each algorithm is a module that exports Config, prepare and sample.
+
+    state = best_of_n.prepare(config, prior, objective, dataset, generator)
+    samples = best_of_n.sample(state, 96, generator)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from torch import Generator, Tensor
+
+from plait.design.records import Dataset
+from plait.priors.base import DiffusionPrior
+from plait.rewards.conservatism import Objective
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n designs.
+
+    Attributes:
+        tokens: (n, L) int64.
+        log_weights: (n,) float32 log importance weights towards the sampler's target (zeros where it has none).
+        num_forwards: Rows that went through the prior's network, all steps together.
+    """
+
+    tokens: Tensor
+    log_weights: Tensor
+    num_forwards: int = 0
+
+
+class Sampler(Protocol):
+    """The exports of a file in samplers/."""
+
+    Config: type[BaseModel]
+    needs_reward: bool
+
+    def prepare(
+        self,
+        config: Any,
+        prior: DiffusionPrior,
+        objective: Objective | None,
+        dataset: Dataset | None,
+        generator: Generator,
+    ) -> Any:
+        """Whatever is computed once (value nets, conditional priors; nothing for most).
+
+        Raises:
+            ConfigError: The sampler needs a reward and none is given, or the space does not suit it.
+        """
+        ...
+
+    def sample(self, state: Any, n: int, generator: Generator) -> Samples:
+        """n designs in the space (template by construction, constraints not judged)."""
+        ...
