@@ -1,0 +1,1 @@
+"""Builds concrete adapters from settings: the only room that knows them all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -22,6 +23,7 @@ from plait.campaign.records import (
     StageRun,
     Upload,
 )
+from plait.design.alphabets import Alphabet
 from plait.design.records import Goal, Progress, Readings
 
 if TYPE_CHECKING:  # registering data loads no torch
@@ -121,7 +123,7 @@ class UnitOfWork(Protocol):
         ...
 
     def move_round(self, campaign: str, number: int, state: RoundState, actor: str, reason: str = "") -> Round:
-        """A change of state that ALLOWED_MOVES allows, else WrongStateError; APPROVED and REJECTED write an approval."""
+        """A move that ALLOWED_MOVES allows, else WrongStateError; APPROVED and REJECTED write an approval."""
         ...
 
     def approvals(self, campaign: str) -> list[Approval]:
@@ -180,7 +182,9 @@ class UnitOfWork(Protocol):
         """By round and rank."""
         ...
 
-    def add_screening(self, campaign: str, number: int, tool: str, version: str, verdicts: Sequence[tuple[str, bool, str]]) -> None:
+    def add_screening(
+        self, campaign: str, number: int, tool: str, version: str, verdicts: Sequence[tuple[str, bool, str]]
+    ) -> None:
         """(design_id, is_cleared, reason) of a screening run."""
         ...
 
@@ -188,7 +192,9 @@ class UnitOfWork(Protocol):
         """(tool, version, design_id, is_cleared, reason), oldest first."""
         ...
 
-    def add_results(self, campaign: str, number: int, results: Sequence[NewResult], actor: str, upload: Upload | None) -> int:
+    def add_results(
+        self, campaign: str, number: int, results: Sequence[NewResult], actor: str, upload: Upload | None
+    ) -> int:
         """Registers readings; the number that were new (an equal one again is not an error, another value is).
 
         An ok reading is a measurement row (with design_id, round); a failed well is kept with status failed.
@@ -318,16 +324,24 @@ class Executor(Protocol):
     """Where work runs: this process or Ray."""
 
     def train(
-        self, job: TrainingJob, *, run_id: str, directory: Path, num_workers: int, seed: int, task: str, progress: Progress
+        self,
+        job: TrainingJob,
+        *,
+        run_id: str,
+        directory: Path,
+        num_workers: int,
+        seed: int,
+        task: str,
+        progress: Progress,
     ) -> dict[str, list[tuple[int, float]]]:
-        """Train, resuming from checkpoints in `directory` if it was interrupted; writes the bundle to directory/"result".
+        """Train, resuming from checkpoints in `directory` if interrupted; the bundle goes to directory/"result".
 
         num_workers 0 = in this process. Returns the curves. Raises RunFailedError.
         """
         ...
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """function of each item, in order; Ray tasks where Ray is up."""
+        """Function of each item, in order; Ray tasks where Ray is up."""
         ...
 
 
@@ -351,6 +365,10 @@ class Laboratory(Protocol):
         """A reading for each sequence, None where the well failed."""
         ...
 
+    def truth(self) -> dict[str, float]:
+        """Every sequence whose value is known, with it: for benchmarks and reports, never for learning."""
+        ...
+
 
 class Clock(Protocol):
     """Time, UTC."""
@@ -358,3 +376,18 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The time, timezone-aware."""
         ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything a use case may reach, built once in bootstrap."""
+
+    repository: Repository
+    artifacts: ArtifactStore
+    executor: Executor
+    tracker: Tracker
+    screener: Screener
+    read_corpus: Callable[[Path, Alphabet, int], list[str]]
+    clock: Clock
+    actor: str
+    progress: Progress

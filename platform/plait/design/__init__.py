@@ -1,0 +1,1 @@
+"""Alphabets, design spaces, constraints, readings, bundles and errors: what every other room speaks of."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from plait.design.errors import BadInputError, RowProblem
+from plait.design.errors import BadInputError, RowProblem, first_reason
 
 IUPAC_DNA = {
     "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
@@ -17,12 +17,15 @@ IUPAC_DNA = {
 IUPAC_RNA = {key.replace("T", "U"): value.replace("T", "U") for key, value in IUPAC_DNA.items()}
 
 
+_USABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789*._")
+
+
 class Alphabet(BaseModel):
     """An ordered set of letters; token i is letters[i], the mask token is len(letters).
 
     Attributes:
         name: "dna", "rna", "protein" or "custom".
-        letters: Upper-case, distinct, in token order.
+        letters: Upper-case A-Z, digits and *._ only, distinct, in token order.
         complement: letters' complements in the same order, or "" where there is no second strand.
         wildcards: Template letter to the letters it stands for (IUPAC codes; X for protein).
     """
@@ -32,17 +35,23 @@ class Alphabet(BaseModel):
     name: str
     letters: str
     complement: str = ""
-    wildcards: dict[str, str] = {}
+    wildcards: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _letters_are_distinct(self) -> Alphabet:
         if len(self.letters) < 2 or len(set(self.letters)) != len(self.letters):
             raise ValueError("an alphabet needs at least two distinct letters")
-        if self.letters != self.letters.upper() or not self.letters.isprintable() or " " in self.letters:
-            raise ValueError("letters are upper-case and printable, without blanks")
+        if not set(self.letters) <= _USABLE:
+            raise ValueError("letters are upper-case A-Z, digits, '*', '.' or '_'")
         if self.complement and sorted(self.complement) != sorted(self.letters):
             raise ValueError("complement must be a permutation of letters")
+        for code, meaning in self.wildcards.items():
+            if len(code) != 1 or not meaning or not set(meaning) <= set(self.letters):
+                raise ValueError(f"the wildcard '{code}' must be one letter that stands for some of {self.letters}")
         return self
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.letters, self.complement, frozenset(self.wildcards.items())))
 
     @property
     def size(self) -> int:
@@ -73,14 +82,17 @@ class Alphabet(BaseModel):
 
     def _explain(self, letter: str, position: int) -> str:
         where = f"at position {position}"
-        if letter.upper() in self.letters:
+        if letter != letter.upper() and letter.upper() in self.letters:
             return f"lower-case '{letter}' {where}: write upper-case letters"
-        swap = {("dna", "U"): "RNA letter; use --alphabet rna or write T", ("rna", "T"): "DNA letter; use --alphabet dna or write U"}
+        swap = {
+            ("dna", "U"): "RNA letter; use --alphabet rna or write T",
+            ("rna", "T"): "DNA letter; use --alphabet dna or write U",
+        }
         if (self.name, letter.upper()) in swap:
             return f"'{letter}' {where} is a {swap[self.name, letter.upper()]}"
         if letter.upper() in self.wildcards:
             return f"ambiguous '{letter}' {where} stands for {self.wildcards[letter.upper()]}: write one letter"
-        return f"'{letter}' {where} is not one of {self.letters}"
+        return f"{letter!r} {where} is not one of {self.letters}"
 
     def encode(self, sequences: Sequence[str]) -> NDArray[np.int64]:
         """Tokens (n, L) int64 of equally long sequences.
@@ -95,7 +107,7 @@ class Alphabet(BaseModel):
         for token, letter in enumerate(self.letters):
             table[ord(letter)] = token
         if all(len(s) == length for s in sequences):
-            codes = np.frombuffer("".join(sequences).encode("utf-32-le"), dtype=np.uint32)
+            codes = np.frombuffer("".join(sequences).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
             tokens = table[codes].reshape(len(sequences), length)
             if not (tokens < 0).any():
                 return tokens
@@ -117,7 +129,13 @@ RNA = Alphabet(name="rna", letters="ACGU", complement="UGCA", wildcards=IUPAC_RN
 PROTEIN = Alphabet(
     name="protein",
     letters="ACDEFGHIKLMNPQRSTVWY",
-    wildcards={**{letter: letter for letter in "ACDEFGHIKLMNPQRSTVWY"}, "X": "ACDEFGHIKLMNPQRSTVWY", "B": "DN", "Z": "EQ", "J": "IL"},
+    wildcards={
+        **{letter: letter for letter in "ACDEFGHIKLMNPQRSTVWY"},
+        "X": "ACDEFGHIKLMNPQRSTVWY",
+        "B": "DN",
+        "Z": "EQ",
+        "J": "IL",
+    },
 )
 _NAMED = {"dna": DNA, "rna": RNA, "protein": PROTEIN}
 
@@ -134,6 +152,6 @@ def find_alphabet(name: str) -> Alphabet:
         letters = name.removeprefix("custom:")
         try:
             return Alphabet(name="custom", letters=letters, wildcards={letter: letter for letter in letters})
-        except ValueError as error:
-            raise BadInputError(f"unusable custom alphabet '{letters}': {error}") from error
+        except ValidationError as error:
+            raise BadInputError(f"unusable custom alphabet '{letters}': {first_reason(error)}") from error
     raise BadInputError(f"unknown alphabet '{name}'", hint="use dna, rna, protein or custom:LETTERS")

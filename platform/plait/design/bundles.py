@@ -24,7 +24,7 @@ def save_bundle(directory: Path, kind: str, description: dict[str, Any], tensors
     directory.mkdir(parents=True, exist_ok=True)
     payload = {
         TENSORS: save({name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}),
-        DESCRIPTION: json.dumps({"kind": kind, **description}, sort_keys=True, indent=1).encode(),
+        DESCRIPTION: json.dumps({**description, "kind": kind}, sort_keys=True, indent=1).encode(),
     }
     for name, content in payload.items():
         (directory / name).write_bytes(content)
@@ -54,17 +54,22 @@ def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
         content = {name: (directory / name).read_bytes() for name in (TENSORS, DESCRIPTION)}
-    except (OSError, ValueError) as error:
-        raise CorruptArtifactError(f"{directory} cannot be read: {error}", hint="import or train the model again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptArtifactError(
+            f"{directory} cannot be read: {error}", hint="import or train the model again"
+        ) from error
     for name, data in content.items():
         if not isinstance(manifest, dict) or hashlib.sha256(data).hexdigest() != manifest.get(name):
             raise CorruptArtifactError(
-                f"{directory / name} differs from its recorded SHA-256", hint="restore the file or train the model again"
+                f"{directory / name} differs from its recorded SHA-256",
+                hint="restore the file or train the model again",
             )
     try:
         description, tensors = json.loads(content[DESCRIPTION]), load(content[TENSORS])
     except Exception as error:
         raise CorruptArtifactError(f"{directory} cannot be parsed: {error}") from error
+    if not isinstance(description, dict):
+        raise CorruptArtifactError(f"{directory / DESCRIPTION} is no JSON object")
     if kind is not None and description.get("kind") != kind:
         raise CorruptArtifactError(f"{directory} holds a {description.get('kind')}, not a {kind}")
     return description, tensors

@@ -46,14 +46,18 @@ class GcWindow(_Constraint):
 
     def violations(self, tokens: NDArray[np.int64], alphabet: Alphabet) -> Broken:
         """The start of every window whose GC share lies outside the range."""
-        if "G" not in alphabet.letters or not alphabet.complement:
+        if not {"G", "C"} <= set(alphabet.letters) or not alphabet.complement:
             raise BadInputError(f"gc_window needs dna or rna, not '{alphabet.name}'")
         width = min(self.window or tokens.shape[1], tokens.shape[1])
         is_gc = np.isin(tokens, [alphabet.letters.index("G"), alphabet.letters.index("C")])
         share = sliding_window_view(is_gc, width, axis=1).mean(-1)
         outside = (share < self.minimum - 1e-9) | (share > self.maximum + 1e-9)
         return [
-            (int(i), int(p) + 1, f"GC {share[i, p]:.2f} in {width} letters, allowed {self.minimum:g} to {self.maximum:g}")
+            (
+                int(i),
+                int(p) + 1,
+                f"GC {share[i, p]:.2f} in {width} letters, allowed {self.minimum:g} to {self.maximum:g}",
+            )
             for i, p in zip(*np.nonzero(outside), strict=True)
         ]
 
@@ -88,9 +92,10 @@ class ForbiddenMotif(_Constraint):
         """The start of every occurrence, on the strand that is read."""
         found: Broken = []
         for motif in self.motifs:
-            foreign = [letter for letter in motif if letter not in alphabet.wildcards]
+            foreign = [f"{c!r} at position {i}" for i, c in enumerate(motif, start=1) if c not in alphabet.wildcards]
             if foreign or not motif:
-                raise BadInputError(f"the motif '{motif}' is not written in {alphabet.name}")
+                why = ", ".join(foreign) or "it is empty"
+                raise BadInputError(f"the motif '{motif}' is not written in {alphabet.name}: {why}")
             if len(motif) > tokens.shape[1]:
                 continue
             mask = np.array([[letter in alphabet.wildcards[code] for letter in alphabet.letters] for code in motif])
@@ -115,12 +120,18 @@ class EditDistance(_Constraint):
 
     def violations(self, tokens: NDArray[np.int64], alphabet: Alphabet) -> Broken:
         """The position of the first letter beyond the allowed number of changes."""
+        if why := alphabet.problem_in(self.parent):
+            raise BadInputError(f"the parent '{self.parent}' is not written in {alphabet.name}: {why}")
         parent = alphabet.encode([self.parent])[0]
         if len(parent) != tokens.shape[1]:
             raise BadInputError(f"the parent has {len(parent)} letters, designs have {tokens.shape[1]}")
         changes = (tokens != parent).cumsum(1)
         return [
-            (int(i), int((changes[i] > self.maximum).argmax()) + 1, f"{changes[i, -1]} changes from the parent, allowed {self.maximum}")
+            (
+                int(i),
+                int((changes[i] > self.maximum).argmax()) + 1,
+                f"{changes[i, -1]} changes from the parent, allowed {self.maximum}",
+            )
             for i in np.flatnonzero(changes[:, -1] > self.maximum)
         ]
 

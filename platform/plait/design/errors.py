@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from pydantic import ValidationError
+
 
 class PlaitError(Exception):
     """Base of all errors that a user may see.
@@ -37,6 +39,11 @@ def _rebuild(kind: type[PlaitError], args: tuple[Any, ...], fields: dict[str, An
     error.args = args
     error.__dict__.update(fields)
     return error
+
+
+def first_reason(error: ValidationError) -> str:
+    """What a pydantic error says first, in one line."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 class UsageError(PlaitError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,11 @@ class Readings:
     replicates: tuple[str, ...]
     stds: NDArray[np.float64] | None = None
     batches: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        columns: tuple[Sized | None, ...] = (self.values, self.replicates, self.stds, self.batches)
+        if any(column is not None and len(column) != len(self.sequences) for column in columns):
+            raise ValueError("readings need one value, replicate, std and batch per sequence")
 
     def __len__(self) -> int:
         return len(self.sequences)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from plait.design.alphabets import Alphabet
 from plait.design.constraints import AnyConstraint
-from plait.design.errors import BadInputError, RowProblem
+from plait.design.errors import BadInputError, RowProblem, first_reason
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,15 @@ class DesignSpace(BaseModel):
         if not self.allowed:
             raise ValueError("a design space needs at least one position")
         for position, letters in enumerate(self.allowed, start=1):
-            if not letters or any(letter not in self.alphabet.letters for letter in letters):
-                raise ValueError(f"position {position} allows '{letters}', which is not a set of {self.alphabet.letters}")
+            if not letters or not set(letters) <= set(self.alphabet.letters) or len(set(letters)) != len(letters):
+                raise ValueError(f"position {position} allows '{letters}': not a set of {self.alphabet.letters}")
         if self.strand_symmetric:
             twin = self.alphabet.complement_tokens()
             mask = self.allowed_mask()
             if not np.array_equal(mask, mask[::-1][:, twin]):
                 raise ValueError("a strand-symmetric space must allow the reverse complement of each of its sequences")
+        for rule in self.constraints:  # a rule that cannot be judged here says so now, not in the middle of a round
+            rule.violations(np.zeros((0, self.length), dtype=np.int64), self.alphabet)
         return self
 
     @classmethod
@@ -67,18 +69,22 @@ class DesignSpace(BaseModel):
     ) -> DesignSpace:
         """The space of an IUPAC template such as NNNGYNNNN (X is any residue in a protein).
 
+        Letters in brackets are a choice in any alphabet: [01]0[01] is a template of custom:01.
+
         Raises:
             BadInputError: A template letter that stands for nothing in this alphabet.
         """
-        foreign = [(i, c) for i, c in enumerate(template, start=1) if c not in alphabet.wildcards]
-        if foreign or not template:
-            named = ", ".join(f"'{c}' at position {i}" for i, c in foreign) or "it is empty"
-            raise BadInputError(f"the template '{template}' cannot be read: {named}")
-        allowed = tuple(alphabet.wildcards[letter] for letter in template)
+        codes = re.findall(r"\[[^\[\]]+\]|.", template, re.DOTALL)
+        allowed = tuple(code[1:-1] if len(code) > 1 else alphabet.wildcards.get(code, "") for code in codes)
+        foreign = [f"'{code}' at position {i}" for i, code in enumerate(codes, start=1) if not allowed[i - 1]]
+        if foreign or not codes:
+            raise BadInputError(f"the template '{template}' cannot be read: {', '.join(foreign) or 'it is empty'}")
         try:
-            return cls(alphabet=alphabet, allowed=allowed, constraints=tuple(constraints), strand_symmetric=strand_symmetric)
-        except ValueError as error:
-            raise BadInputError(f"the template '{template}' makes no design space: {error}") from error
+            return cls(
+                alphabet=alphabet, allowed=allowed, constraints=tuple(constraints), strand_symmetric=strand_symmetric
+            )
+        except ValidationError as error:
+            raise BadInputError(f"the template '{template}' makes no design space: {first_reason(error)}") from error
 
     @property
     def length(self) -> int:
@@ -100,6 +106,9 @@ class DesignSpace(BaseModel):
         """(L, V) bool: which letter may stand where."""
         return np.array([[letter in letters for letter in self.alphabet.letters] for letters in self.allowed])
 
+    def _fits(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self.allowed_mask()[np.arange(self.length), tokens]
+
     def free_positions(self) -> NDArray[np.int64]:
         """(k,) int64: the positions that allow more than one letter."""
         return np.flatnonzero(self.allowed_mask().sum(1) > 1)
@@ -120,14 +129,14 @@ class DesignSpace(BaseModel):
         if wrong:
             raise BadInputError(f"{len(wrong)} of {len(sequences)} sequences have another length", problems=wrong)
         tokens = self.alphabet.encode(sequences)
-        fits = np.take_along_axis(self.allowed_mask()[None].repeat(len(tokens), 0), tokens[:, :, None], 2)[..., 0]
+        fits = self._fits(tokens)
         if not fits.all():
-            problems = [
-                RowProblem(int(i) + 1, "sequence", sequences[i], f"'{sequences[i][p]}' at position {p + 1}: allowed {self.allowed[p]}")
-                for i in np.flatnonzero(~fits.all(1))
-                for p in np.flatnonzero(~fits[i])[:1]
-            ]
-            raise BadInputError(f"{len(problems)} sequences lie outside the template {self.template}", problems=problems)
+            first = {i: int(fits[i].argmin()) for i in np.flatnonzero(~fits.all(1)).tolist()}
+            why = {i: f"'{sequences[i][p]}' at position {p + 1}: allowed {self.allowed[p]}" for i, p in first.items()}
+            problems = [RowProblem(i + 1, "sequence", sequences[i], reason) for i, reason in why.items()]
+            raise BadInputError(
+                f"{len(problems)} sequences lie outside the template {self.template}", problems=problems
+            )
         return tokens
 
     def decode(self, tokens: NDArray[np.int64]) -> list[str]:
@@ -147,9 +156,11 @@ class DesignSpace(BaseModel):
 
     def violations(self, tokens: NDArray[np.int64]) -> list[Violation]:
         """Every broken rule of tokens (n, L), with its position."""
-        fits = np.take_along_axis(self.allowed_mask()[None].repeat(len(tokens), 0), tokens[:, :, None], 2)[..., 0]
+        fits = self._fits(tokens)
         found = [
-            Violation(int(i), int(p) + 1, "template", f"'{self.alphabet.letters[tokens[i, p]]}' where {self.allowed[p]} is allowed")
+            Violation(
+                int(i), int(p) + 1, "template", f"'{self.alphabet.letters[tokens[i, p]]}', allowed {self.allowed[p]}"
+            )
             for i, p in zip(*np.nonzero(~fits), strict=True)
         ]
         for rule in self.constraints:
@@ -158,17 +169,20 @@ class DesignSpace(BaseModel):
 
     def is_feasible(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) bool: fits every position and every constraint."""
-        fits = np.take_along_axis(self.allowed_mask()[None].repeat(len(tokens), 0), tokens[:, :, None], 2)[..., 0].all(1)
+        fits = self._fits(tokens).all(1)
         for rule in self.constraints:
             fits &= rule.is_satisfied(tokens, self.alphabet)
         return np.asarray(fits)
 
     def enumerate(self, chunk: int = 65_536) -> Iterator[NDArray[np.int64]]:
         """All feasible items in lexicographic order of tokens, (<= chunk, L) int64 at a time, one strand of a pair."""
-        choices = [[self.alphabet.letters.index(letter) for letter in self.alphabet.letters if letter in letters] for letters in self.allowed]
-        every = itertools.product(*choices)
-        while rows := list(itertools.islice(every, chunk)):
-            tokens = np.array(rows, dtype=np.int64)
+        choices = [np.flatnonzero(letters) for letters in self.allowed_mask()]
+        for start in range(0, self.size, chunk):
+            number = np.arange(start, min(start + chunk, self.size), dtype=np.int64)
+            tokens = np.empty((len(number), self.length), dtype=np.int64)
+            for position in reversed(range(self.length)):  # the digits of `number`, last position fastest
+                number, digit = np.divmod(number, len(choices[position]))
+                tokens[:, position] = choices[position][digit]
             keep = self.is_feasible(tokens) & (self.canonical(tokens) == tokens).all(1)
             if keep.any():
                 yield tokens[keep]

@@ -1,0 +1,1 @@
+"""Ray: training, tasks."""

@@ -1,0 +1,1 @@
+"""Fine-tuning a prior into a policy; one algorithm per file."""

@@ -1,0 +1,1 @@
+"""Diversity, calibration, rank statistics, noise (numpy)."""

@@ -1,0 +1,1 @@
+"""Generative models over a design space."""

@@ -40,7 +40,8 @@ class DilatedCnn(nn.Module):
         self.position = nn.Parameter(torch.zeros(width, length))
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for _ in dilations)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation) for dilation in dilations
+            nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+            for dilation in dilations
         )
         self.mix = nn.Conv1d(width, width, 1)
         self.leave = nn.Conv1d(width, num_letters, 1)
@@ -72,7 +73,8 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (n, L, V) of x (n, L, V+1) float32; -inf for a letter that its position forbids."""
-        return self.backbone(x).masked_fill(~self.allowed, -torch.inf).log_softmax(-1)
+        logits: Tensor = self.backbone(x)
+        return logits.masked_fill(~self.allowed, -torch.inf).log_softmax(-1)
 
 
 def draw_weights(network: nn.Module, generator: Generator) -> None:

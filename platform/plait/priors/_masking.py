@@ -58,7 +58,9 @@ class MaskedTransition:
             raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
         with torch.no_grad():
             is_masked = self.state == self.model.mask_token
-            chance = torch.rand((len(self.state), num, self.state.shape[1]), generator=generator, device=self.state.device)
+            chance = torch.rand(
+                (len(self.state), num, self.state.shape[1]), generator=generator, device=self.state.device
+            )
             is_filled = is_masked[:, None] & (chance < self.release)
             following = self.state[:, None].repeat(1, num, 1)
             rows = is_filled.flatten(1).any(1).nonzero()[:, 0]
@@ -235,23 +237,34 @@ class MaskedDiffusion:
         for row, subset in enumerate(subsets):
             masks[row, list(subset)] = True
         sizes = masks.sum(-1)
-        weights = torch.tensor([1.0 / (k * math.comb(len(free), k)) for k in range(1, len(free) + 1)], device=tokens.device)
-        bound = torch.stack([self._in_chunks(row.expand(len(masks), -1), masks) @ weights[sizes - 1] for row in tokens]) \
-            if len(tokens) else torch.zeros(0, device=tokens.device)
+        weights = torch.tensor(
+            [1.0 / (k * math.comb(len(free), k)) for k in range(1, len(free) + 1)], device=tokens.device
+        )
+        bound = torch.zeros(len(tokens), device=tokens.device)
+        for item, row in enumerate(tokens):
+            likelihood = self.log_likelihood_in_chunks(row.expand(len(masks), -1), masks)
+            bound[item] = likelihood @ weights[sizes - 1]
         return bound, torch.zeros_like(bound)
 
     def _drawn_elbo(self, tokens: Tensor, generator: Generator, num_draws: int) -> tuple[Tensor, Tensor]:
-        sizes = torch.cat([self.draw_sizes(num_draws, generator) for _ in range(len(tokens))]) if len(tokens) else self.free[:0]
+        sizes = (
+            torch.cat([self.draw_sizes(num_draws, generator) for _ in range(len(tokens))])
+            if len(tokens)
+            else self.free[:0]
+        )
         masks = self.draw_masks(sizes, generator)
-        likelihood = self._in_chunks(tokens.repeat_interleave(num_draws, 0), masks)
+        likelihood = self.log_likelihood_in_chunks(tokens.repeat_interleave(num_draws, 0), masks)
         draws = (likelihood * len(self.free) / sizes).view(len(tokens), num_draws)
         # Neighbouring draws lie in the same stratum or the next: their differences do not see the strata's spread.
         variance = draws.diff(dim=-1).square().mean(-1) / (2 * num_draws)
         return draws.mean(-1), variance.sqrt()
 
-    def _in_chunks(self, tokens: Tensor, masks: Tensor) -> Tensor:
+    def log_likelihood_in_chunks(self, tokens: Tensor, masks: Tensor) -> Tensor:
+        """log_likelihood() of many rows, a bounded number at a time."""
         size = max(1, _ELEMENTS_AT_ONCE // self.space.length)
-        pieces = [self.log_likelihood(t, m) for t, m in zip(tokens.split(size), masks.split(size), strict=True)]
+        pieces = [
+            self.log_likelihood(t, m) for t, m in zip(torch.split(tokens, size), torch.split(masks, size), strict=True)
+        ]
         return torch.cat(pieces) if pieces else torch.zeros(0, device=tokens.device)
 
     def clone(self, is_trainable: bool) -> MaskedDiffusion:

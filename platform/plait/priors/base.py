@@ -26,7 +26,7 @@ class Transition(Protocol):
     """The law of the next state given the current one (n chains)."""
 
     def sample(self, generator: Generator, num: int = 1) -> Tensor:
-        """num next states for each chain: (n, ...) for num = 1, else (n, num, ...)."""
+        """Draw num next states for each chain: (n, ...) for num = 1, else (n, num, ...)."""
         ...
 
     def log_prob(self, next_state: Tensor) -> Tensor:
@@ -47,14 +47,22 @@ class Transition(Protocol):
 
 
 class DiffusionPrior(Protocol):
-    """A pre-trained diffusion model over a design space; also the type of a policy."""
+    """A pre-trained diffusion model over a design space; also the type of a policy.
+
+    Attributes:
+        space: The design space.
+        num_steps: Steps of the reverse chain.
+        network: What is trained.
+        rows_forwarded: Rows that went through the network so far.
+    """
 
     space: DesignSpace
     num_steps: int
     network: nn.Module
+    rows_forwarded: int
 
     def init_state(self, n: int) -> Tensor:
-        """n copies of the state before the first step."""
+        """The state before the first step, n times."""
         ...
 
     def transition(self, state: Tensor, step: int) -> Transition:
@@ -75,6 +83,14 @@ class DiffusionPrior(Protocol):
 
     def clone(self, is_trainable: bool) -> DiffusionPrior:
         """An independent copy with its own weights."""
+        ...
+
+    def restrict(self, space: DesignSpace) -> DiffusionPrior:
+        """The same model over a smaller space of the same length and alphabet.
+
+        Raises:
+            ConfigError: The space has another length or alphabet, or allows letters that this one does not.
+        """
         ...
 
     def description(self) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class MemberNetwork(nn.Module):
 class WideConvolution(MemberNetwork):
     """One wide convolution, global max and mean pooling, two hidden layers: a motif counts wherever it stands."""
 
-    def __init__(self, members: int, length: int, letters: int, filters: int, kernel: int, hidden: int, generator: Generator) -> None:
+    def __init__(
+        self, members: int, length: int, letters: int, filters: int, kernel: int, hidden: int, generator: Generator
+    ) -> None:
         super().__init__(members, hidden, generator)
         self.filters = filters
         self.kernel = _uniform((members * filters, letters, kernel), letters * kernel, generator)

@@ -1,0 +1,1 @@
+"""Drawing designs from a prior or policy; one algorithm per file."""

@@ -2,6 +2,8 @@
 
     state = best_of_n.prepare(config, prior, objective, dataset, generator)
     samples = best_of_n.sample(state, 96, generator)
+
+prepare does once what needs doing once; sample may be called again and again.
 """
 
 from __future__ import annotations
@@ -54,5 +56,5 @@ class Sampler(Protocol):
         ...
 
     def sample(self, state: Any, n: int, generator: Generator) -> Samples:
-        """n designs in the space (template by construction, constraints not judged)."""
+        """Draw n designs in the space (template by construction, constraints not judged)."""
         ...

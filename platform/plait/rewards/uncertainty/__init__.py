@@ -1,0 +1,1 @@
+"""What a reward model does not know."""

@@ -1,0 +1,204 @@
+"""A home: the one place where concrete adapters are built from settings."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plait.bootstrap.verbs import Campaigns, Data, Models, Priors, Results, Rounds
+from plait.design.errors import NotFoundError, WrongStateError
+from plait.design.records import Progress, no_progress
+from plait.settings import Settings, load_settings, save_settings
+
+if TYPE_CHECKING:
+    from plait.campaign.models import Drawn
+    from plait.campaign.ports import Executor, Ports
+    from plait.campaign.report_data import ReportData
+    from plait.registry.store import Registry
+
+
+class SystemClock:
+    """The wall clock, UTC."""
+
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.now(UTC)
+
+
+def home_path(home: str | Path | None) -> Path:
+    """The folder meant: the argument, else PLAIT_HOME, else .plait in the working directory."""
+    return Path(home or os.environ.get("PLAIT_HOME") or ".plait").absolute()
+
+
+def create_home(home: str | Path | None = None, *, database_url: str | None = None, **options: Any) -> Home:
+    """Make a home, or bring an existing one up to date; both are safe to repeat.
+
+    Raises:
+        WrongStateError: The home exists with another database, or was written by a newer Plait.
+    """
+    path = home_path(home)
+    before = load_settings(path).database_url if (path / SETTINGS_FILE).exists() else None
+    if database_url and before not in (None, database_url):
+        raise WrongStateError(f"{path} already uses another database", hint="choose another --home")
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if database_url:
+        save_settings(path, database_url=database_url)
+    made = Home(path, **options)
+    from plait.registry.store import Registry
+
+    Registry.create(made.settings.database_url).close()
+    return made
+
+
+def open_home(home: str | Path | None = None, *, create: bool = False, **options: Any) -> Home:
+    """Open a home; see plait.open."""
+    path = home_path(home)
+    if create:
+        return create_home(path, **options)
+    if not path.is_dir():
+        raise NotFoundError(f"there is no home at {path}", hint="run: plait init (or plait demo), or give --home")
+    opened = Home(path, **options)
+    opened.registry.check_version()
+    return opened
+
+
+class Home:
+    """An opened home, with the verbs of the command line as attributes.
+
+    Attributes:
+        path: The folder.
+        settings: What was read from file, environment and arguments.
+        data: Datasets.
+        campaign: Campaigns.
+        round: Rounds.
+        results: Readings that come back.
+        model: Registered models.
+        prior: Priors trained outside campaigns.
+    """
+
+    def __init__(self, path: Path, *, progress: Progress = no_progress, **options: Any) -> None:
+        self.path, self.progress = path, progress
+        self.settings: Settings = load_settings(path, **options)
+        self.data, self.campaign, self.round = Data(self), Campaigns(self), Rounds(self)
+        self.results, self.model, self.prior = Results(self), Models(self), Priors(self)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The SQL registry."""
+        from plait.registry.store import Registry
+
+        return Registry.open(self.settings.database_url)
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where trainings run."""
+        from plait.execution.ray_train import RayExecutor
+
+        return RayExecutor(self.settings)
+
+    @cached_property
+    def ports(self) -> Ports:
+        """Everything use cases may reach."""
+        from plait.campaign.ports import Ports
+        from plait.lab.corpus import read_corpus
+        from plait.lab.screening import DenyListScreener
+        from plait.registry.artifacts import LocalArtifacts
+        from plait.tracking.mlflow_tracker import MlflowTracker
+
+        return Ports(
+            repository=self.registry,
+            artifacts=LocalArtifacts(self.path / "artifacts"),
+            executor=self.executor,
+            tracker=MlflowTracker(self.settings.mlflow_tracking_uri, self.settings.mlflow_artifacts),
+            screener=DenyListScreener.load(self.settings.deny_list),
+            read_corpus=read_corpus,
+            clock=SystemClock(),
+            actor=self.settings.actor,
+            progress=self.progress,
+        )
+
+    def sample(
+        self,
+        model: str,
+        n: int,
+        *,
+        sampler: str = "ancestral",
+        settings: dict[str, Any] | None = None,
+        seed: int = 0,
+        reward: str | None = None,
+    ) -> Drawn:
+        """Draw designs from a registered prior or policy; see plait.campaign.models.sample."""
+        from plait.campaign import models
+
+        return models.sample(
+            self.ports, model, num=n, sampler=sampler, settings=settings or {}, seed=seed, reward=reward
+        )
+
+    def report(self, campaign: str, output: str | Path, *, lab: str | None = None) -> ReportData:
+        """Write the report of a campaign as one HTML file and return what it shows.
+
+        Args:
+            campaign: Its name.
+            output: The file.
+            lab: A simulated lab that knows the truth; by default the one that measured the campaign, if any.
+        """
+        from plait.campaign.gather import gather
+        from plait.reporting.html import render_report
+
+        data = gather(self.ports, campaign, find_lab(lab or self._lab_of(campaign)))
+        write_text(Path(output), render_report(data))
+        return data
+
+    def _lab_of(self, campaign: str) -> str | None:
+        from plait.campaign.simulation import lab_of
+
+        with self.registry.begin() as uow:
+            return lab_of(uow, campaign)
+
+    def close(self) -> None:
+        """Let go of the database and of an embedded Ray."""
+        for name in ("executor", "registry"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+    def __enter__(self) -> Home:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def find_lab(name: str | None) -> Any:
+    """The simulated lab of this name, None for None.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    if name is None:
+        return None
+    from plait.lab.scenarios import SCENARIOS
+
+    if name not in SCENARIOS:
+        raise NotFoundError(f"there is no simulated lab '{name}'", hint=f"choose one of {', '.join(SCENARIOS)}")
+    return SCENARIOS[name]()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        NotFoundError: Its folder does not exist or cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise NotFoundError(f"{path} cannot be written: {error.strerror}", hint="choose another --output") from error
+
+
+SETTINGS_FILE = "plait.toml"

@@ -1,0 +1,67 @@
+"""The sequences a prior is pre-trained on, kept by content from the day a campaign is created."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plait.campaign.config import PriorConfig
+from plait.campaign.ports import Ports
+from plait.campaign.records import Campaign
+from plait.design.errors import ConfigError
+from plait.design.space import DesignSpace
+
+PINNED = "sha256:"
+FEWEST_SEQUENCES = 20
+
+
+def pin_corpus(ports: Ports, section: PriorConfig, space: DesignSpace) -> tuple[PriorConfig, str]:
+    """The section with its corpus replaced by a kept artifact ("sha256:..."), and what to tell the user.
+
+    Raises:
+        NotFoundError: No such file or dataset.
+        BadInputError: The file cannot be read.
+        ConfigError: Too few of its sequences fit the space.
+    """
+    if section.model is not None:
+        return section, f"prior: the registered model {section.model}"
+    if section.corpus is None and section.dataset is None:
+        return section, "prior: pre-trained on the dataset's own sequences"
+    if section.corpus is not None:
+        source, sequences = section.corpus, ports.read_corpus(Path(section.corpus), space.alphabet, space.length)
+    else:
+        source = f"dataset {section.dataset}"
+        with ports.repository.begin() as uow:
+            sequences = list(uow.readings(uow.dataset_version(str(section.dataset)).id).sequences)
+    sequences = list(dict.fromkeys(sequences))
+    num_inside = len(inside(sequences, space))
+    if num_inside < FEWEST_SEQUENCES:
+        raise ConfigError(
+            f"only {num_inside} of {len(sequences)} corpus sequences lie in the space {space.template}",
+            hint=f"a prior needs at least {FEWEST_SEQUENCES} sequences of {space.length} letters that fit the template",
+        )
+    pinned = section.model_copy(update={"corpus": PINNED + ports.artifacts.put_json(sequences), "dataset": None})
+    return (
+        pinned,
+        f"prior: pre-trained on {num_inside} sequences of {source} ({len(sequences) - num_inside} outside the space)",
+    )
+
+
+def load_corpus(
+    ports: Ports, campaign: Campaign, section: PriorConfig, space: DesignSpace
+) -> tuple[NDArray[np.int64], str]:
+    """Distinct corpus tokens (n, L) int64 inside the space, and where they come from."""
+    if section.corpus is None:
+        with ports.repository.begin() as uow:
+            sequences = list(dict.fromkeys(uow.readings(campaign.dataset_version_id).sequences))
+        return inside(sequences, space), f"dataset {campaign.dataset}"
+    return inside(ports.artifacts.get_json(section.corpus.removeprefix(PINNED)), space), section.corpus
+
+
+def inside(sequences: list[str], space: DesignSpace) -> NDArray[np.int64]:
+    """Tokens (n, L) of the sequences that fit length and template."""
+    right = [s for s in sequences if len(s) == space.length and not space.alphabet.problem_in(s)]
+    tokens = space.alphabet.encode(right) if right else np.zeros((0, space.length), dtype=np.int64)
+    return tokens[space.allowed_mask()[np.arange(space.length), tokens].all(1)]

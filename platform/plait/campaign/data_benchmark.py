@@ -1,0 +1,58 @@
+"""What a dataset can teach, measured before any design is made: noise ceiling, held-out rank correlation, coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Generator
+
+from plait.campaign import catalog
+from plait.campaign.report_data import DataBenchmark
+from plait.design.records import Dataset
+from plait.metrics.intervals import coverage
+from plait.metrics.noise import label_warning, noise_ceiling
+from plait.metrics.ranks import spearman
+from plait.rewards.splits import hold_out
+
+HELD_OUT = 0.2
+MOST_POINTS = 2_000
+
+
+def benchmark(
+    dataset: Dataset, *, num_readings: int, noise_source: str, sign: float, algorithm: str, seed: int
+) -> DataBenchmark:
+    """Fit the reward on four fifths of the sequence groups and judge it on the rest.
+
+    Args:
+        dataset: Items as models see them.
+        num_readings: Rows behind them.
+        noise_source: "replicates", "std column" or "".
+        sign: 1, or -1 where the goal is to minimise: values are shown in the assay's own direction.
+        algorithm: File in rewards/.
+        seed: Of the split and the fit.
+    """
+    kept, held_out = (dataset.take(rows) for rows in hold_out(dataset, seed, HELD_OUT))
+    family = catalog.find("rewards", algorithm)
+    reward = family.fit(family.Config(), kept, Generator().manual_seed(seed))
+    prediction = reward.predict(torch.from_numpy(held_out.tokens))
+    mean = prediction.mean.double().numpy()
+    std = prediction.std.double().numpy() * reward.calibration.interval_scale
+    ceiling = noise_ceiling(dataset.values, dataset.noise_std, dataset.counts)
+    skill = spearman(mean, held_out.values)
+    known = dataset.noise_std[np.isfinite(dataset.noise_std)]
+    rng = np.random.default_rng(seed)
+    shown = rng.permutation(len(held_out))[:MOST_POINTS]
+    items = rng.permutation(len(dataset))[:5_000]
+    return DataBenchmark(
+        num_items=len(dataset),
+        num_readings=num_readings,
+        values=tuple((sign * dataset.values[items]).tolist()),
+        noise_std=float(np.sqrt(np.mean(known**2))) if len(known) else None,
+        noise_source=noise_source if len(known) else "",
+        ceiling=None if ceiling is None else ceiling.spearman,
+        held_out_spearman=skill,
+        coverage_90=coverage(held_out.values, mean, std),
+        warning=label_warning(ceiling, skill),
+        predicted=tuple((sign * mean[shown]).tolist()),
+        observed=tuple((sign * held_out.values[shown]).tolist()),
+    )

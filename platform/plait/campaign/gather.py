@@ -1,0 +1,172 @@
+"""Gathers what a report shows from the registry; nothing is computed that a stage has already recorded."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from plait.campaign import comparison
+from plait.campaign.ports import Laboratory, Ports
+from plait.campaign.records import Design, Result, Round
+from plait.campaign.report_data import DataBenchmark, MethodResult, ReportData, RoundSummary, TrajectoryPoint
+from plait.campaign.rounds import open_turn
+from plait.campaign.turns import Turn
+from plait.design.errors import WrongStateError
+from plait.metrics.diversity import mean_pairwise_distance, novelty
+from plait.metrics.intervals import coverage
+from plait.metrics.ranks import spearman
+
+FEWEST_READINGS = 8
+LOGO_SIZE = 100
+
+
+def gather(ports: Ports, name: str, laboratory: Laboratory | None = None) -> ReportData:
+    """Everything the report of a campaign shows.
+
+    Args:
+        ports: The world.
+        name: The campaign.
+        laboratory: A simulated lab that knows the truth of every design, where there is one.
+
+    Raises:
+        NotFoundError: No such campaign.
+        WrongStateError: No round was proposed yet.
+    """
+    with ports.repository.begin() as uow:
+        campaign, rounds = uow.campaign(name), [r for r in uow.rounds(name) if uow.designs(name, r.number)]
+        if not rounds:
+            raise WrongStateError(f"'{name}' has proposed nothing yet", hint=f"run: plait round propose {name}")
+        turns = [open_turn(ports, uow, name, r, {}) for r in rounds]
+        designs, results = uow.designs(name), uow.results(name)
+        stages = {(s.round, s.stage): s.outputs for s in uow.stages(name)}
+        actors = {a.round: a.actor for a in uow.approvals(name)}
+    first = turns[0]
+    truth = laboratory.truth() if laboratory else {}
+    best_first = first.dataset.values.argsort()[::-1]
+    methods = [_method(first, row, seconds, laboratory, truth) for row, seconds in comparison.results(ports, name)]
+    summaries = [_summary(t, r, designs, results, stages, actors) for t, r in zip(turns, rounds, strict=True)]
+    offline = first.space.decode(first.dataset.tokens[best_first[:LOGO_SIZE]])
+    return ReportData(
+        campaign=name,
+        assay=first.config.objective.assay or campaign.dataset,
+        dataset=campaign.dataset,
+        dataset_version=str(first.version.number),
+        unit=first.version.unit,
+        goal=first.goal,
+        alphabet_letters=first.space.alphabet.letters,
+        template=first.space.template,
+        space_size=first.space.size,
+        notes=campaign.notes,
+        has_truth=laboratory is not None,
+        offline_best=first.sign * float(first.dataset.values.max()),
+        offline_median=first.sign * float(np.median(first.dataset.values)),
+        top_threshold=_threshold(first, truth),
+        benchmark=_benchmark(ports, stages[rounds[0].number, "benchmark"]),
+        methods=tuple(method for method, _ in methods),
+        trajectories=tuple(point for _, points in methods for point in points),
+        rounds=tuple(summaries),
+        logo_offline=tuple(offline),
+        logo_prior=next((m.sequences[:LOGO_SIZE] for m, _ in methods if m.method == "prior"), ()),
+        logo_designs=summaries[-1].sequences[:LOGO_SIZE],
+        plait_version=installed_version("plait"),
+        created_at=ports.clock.now().strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _benchmark(ports: Ports, outputs: dict[str, Any]) -> DataBenchmark:
+    document = ports.artifacts.get_json(outputs["benchmark"])
+    return TypeAdapter(DataBenchmark).validate_python(document)
+
+
+def _threshold(turn: Turn, truth: dict[str, float]) -> float | None:
+    """The value above which the best 1% of all known sequences lie (below which, where the goal is to minimise)."""
+    if not truth:
+        return None
+    return turn.sign * float(np.quantile(turn.sign * np.array(list(truth.values())), 0.99))
+
+
+def _method(
+    turn: Turn, row: dict[str, Any], seconds: float, laboratory: Laboratory | None, truth: dict[str, float]
+) -> tuple[MethodResult, list[TrajectoryPoint]]:
+    row, name = dict(row), row["method"]
+    points = [
+        TrajectoryPoint(
+            method=name,
+            update=look["update"],
+            kl=look["kl"],
+            proxy=look["proxy"],
+            conservative=look["conservative"],
+            judged=look["judged"],
+            measured=_mean_measured(look["sequences"], laboratory),
+        )
+        for look in row.pop("looks")
+    ]
+    sequences = tuple(row.pop("sequences"))
+    measured = tuple(laboratory.measure(sequences)) if laboratory else None
+    threshold, known = _threshold(turn, truth), [truth[s] for s in sequences if s in truth]
+    in_top = [turn.sign * value >= turn.sign * threshold for value in known] if threshold is not None else []
+    result = TypeAdapter(MethodResult).validate_python(
+        row
+        | {
+            "sequences": sequences,
+            "measured": measured,
+            "top_share": float(np.mean(in_top)) if in_top else None,
+            "seconds": seconds,
+        }
+    )
+    return result, points
+
+
+def _mean_measured(sequences: list[str], laboratory: Laboratory | None) -> float | None:
+    known = [v for v in laboratory.measure(sequences) if v is not None] if laboratory else []
+    return float(np.mean(known)) if known else None
+
+
+def _summary(
+    turn: Turn,
+    of: Round,
+    designs: list[Design],
+    results: list[Result],
+    stages: dict[tuple[int, str], dict[str, Any]],
+    actors: dict[int, str],
+) -> RoundSummary:
+    batch = [d for d in designs if d.round == of.number]
+    values: dict[str, list[float]] = {}
+    for result in results:
+        if result.value is not None:
+            values.setdefault(result.design_id, []).append(result.value)
+    measured = tuple(float(np.mean(values[d.design_id])) if d.design_id in values else None for d in batch)
+    predicted, std = np.array([d.predicted_mean for d in batch]), np.array([d.predicted_std for d in batch])
+    known = np.array([v is not None for v in measured])
+    readings = np.array([v for v in measured if v is not None])
+    is_enough = len(readings) >= FEWEST_READINGS
+    tokens = turn.space.encode([d.sequence for d in batch])
+    sampled, funnel = stages[of.number, "sample"], stages[of.number, "filter"]
+    chosen = stages[of.number, "sweep"]
+    return RoundSummary(
+        number=of.number,
+        state=of.state,
+        funnel=(
+            ("sampled", sampled["num_sampled"]),
+            ("enumerated", sampled["num_enumerated"]),
+            *funnel["funnel"].items(),
+            ("selected and cleared", len(batch)),
+        ),
+        rejected=funnel["rejected"]
+        | {f"screening: {why}": 1 for why in stages[of.number, "select"]["screening"]["stopped"].values()},
+        sequences=tuple(d.sequence for d in batch),
+        predicted_mean=tuple(predicted.tolist()),
+        predicted_std=tuple(std.tolist()),
+        measured=measured,
+        diversity=mean_pairwise_distance(tokens),
+        novelty=float(np.median(novelty(tokens, turn.dataset.tokens))),
+        held_out_spearman=stages[of.number, "fit_reward"]["calibration"]["spearman"],
+        measured_spearman=spearman(predicted[known], readings) if is_enough else None,
+        coverage_90=coverage(readings, predicted[known], std[known]) if is_enough else None,
+        actor=actors.get(of.number, ""),
+        conservatism="none" if chosen["kind"] == "none" else f"{chosen['kind']}, scale {chosen['scale']:g}",
+        kl=stages[of.number, "finetune"]["last"].get("kl"),
+    )

@@ -1,0 +1,308 @@
+"""The stages of a round up to PROPOSED: each a function of a Turn that returns an Outcome.
+
+A stage reads only its inputs, draws only from a generator seeded by (campaign seed, round, stage), and is recorded with
+the hash of its inputs: running a round again goes on after the last recorded stage and makes the same designs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator
+
+from plait.acquisition.base import Pool
+from plait.campaign import catalog, data_benchmark
+from plait.campaign.campaigns import finetune_settings
+from plait.campaign.corpora import load_corpus
+from plait.campaign.jobs import FinetuneJob, PretrainJob, load_prior
+from plait.campaign.ports import TrainingJob
+from plait.campaign.turns import NewModel, Outcome, Turn
+from plait.design.errors import RunFailedError
+from plait.design.records import Dataset
+from plait.rewards.conservatism import Kind, Objective
+from plait.rewards.support_gate import SupportGate
+
+
+def benchmark(turn: Turn) -> Outcome:
+    """What the round's data can teach; a warning is said before anything is designed."""
+    readings = turn.readings
+    source = "replicates" if len(set(readings.replicates)) > 1 else "std column" if readings.stds is not None else ""
+    result = data_benchmark.benchmark(
+        turn.dataset,
+        num_readings=len(readings),
+        noise_source=source,
+        sign=turn.sign,
+        algorithm=turn.config.reward.algorithm,
+        seed=turn.seed("benchmark"),
+    )
+    text = result.warning or f"held-out Spearman {result.held_out_spearman:.2f}"
+    turn.ports.progress("data benchmark", 1, 1, text)
+    return Outcome({"benchmark": turn.ports.artifacts.put_json(asdict(result)), "warning": result.warning})
+
+
+def prior(turn: Turn) -> Outcome:
+    """A registered model, or one pre-trained on the corpus (once per campaign)."""
+    section = turn.config.prior
+    if section.model is not None:
+        with turn.ports.repository.begin() as uow:
+            model = uow.model(section.model)
+        load_prior(model.algorithm, turn.ports.artifacts.path(model.artifact_sha256), turn.space)
+        return Outcome({"prior": model.artifact_sha256, "algorithm": model.algorithm, "source": section.model})
+    corpus, source = load_corpus(turn.ports, turn.campaign, section, turn.space)
+    job = PretrainJob(section.algorithm, section.settings, turn.space, corpus, turn.seed("prior"))
+    sha, curves = train(turn, "prior", job, "pre-training the prior")
+    held_out = curves.get("held_out_elbo", [])
+    details = {
+        "corpus": source,
+        "num_sequences": len(corpus),
+        "held_out_elbo": max((v for _, v in held_out), default=None),
+    }
+    made = NewModel("prior", "prior", section.algorithm, sha, details, curves, section.settings)
+    return Outcome({"prior": sha, "algorithm": section.algorithm, "source": source}, (made,))
+
+
+def train(turn: Turn, stage: str, job: TrainingJob, task: str) -> tuple[str, dict[str, list[tuple[int, float]]]]:
+    """Run a training job to its end, resuming if it was interrupted; its bundle's hash and curves."""
+    key = f"{turn.campaign.name}-{0 if stage == 'prior' else turn.round.number}-{stage}"
+    directory = turn.ports.artifacts.scratch(key)
+    curves = turn.ports.executor.train(
+        job,
+        run_id=key,
+        directory=directory,
+        num_workers=turn.config.workers,
+        seed=turn.seed(stage),
+        task=task,
+        progress=turn.ports.progress,
+    )
+    return turn.ports.artifacts.put(directory / "result"), curves
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """One reward fit, picklable: runs in this process or as a Ray task; writes a bundle."""
+
+    algorithm: str
+    settings: dict[str, Any]
+    dataset: Dataset
+    seed: int
+    directory: Path
+
+    def __call__(self) -> dict[str, Any]:
+        """Fit and save; the calibration on held-out groups."""
+        config = catalog.configure("rewards", self.algorithm, self.settings)
+        reward = catalog.find("rewards", self.algorithm).fit(config, self.dataset, Generator().manual_seed(self.seed))
+        reward.save(self.directory)
+        return asdict(reward.calibration)
+
+
+def run_fit(task: FitTask) -> dict[str, Any]:
+    """What a worker calls."""
+    return task()
+
+
+def fit_reward(turn: Turn) -> Outcome:
+    """Three ensembles: the optimiser's, the judge's (other groups of sequences), and the final one on everything."""
+    section, config = turn.config.reward, turn.config
+    kind = config.conservatism_of(turn.round.number).kind
+    settings = {"is_bootstrap": kind == "boot", **section.settings, "members": section.members}
+    optimiser, judge = turn.halves
+    plans = {
+        "optimiser": (settings, optimiser),
+        "judge": ({"members": section.members, **config.judge.settings}, judge),
+        "final": (settings, turn.dataset),
+    }
+    scratch = turn.ports.artifacts.scratch(f"{turn.campaign.name}-{turn.round.number}-fit_reward")
+    tasks = [
+        FitTask(section.algorithm, plan, data, turn.seed(f"fit_reward/{name}"), scratch / name)
+        for name, (plan, data) in plans.items()
+    ]
+    turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
+    calibrations = dict(zip(plans, turn.ports.executor.map(run_fit, tasks), strict=True))
+    turn.ports.progress("fitting rewards", 1, 1, f"held-out Spearman {calibrations['final']['spearman']:.2f}")
+    outputs: dict[str, Any] = {"calibration": calibrations["final"], "judge_calibration": calibrations["judge"]}
+    models = []
+    for task, (name, (plan, data)) in zip(tasks, plans.items(), strict=True):
+        outputs[name] = turn.ports.artifacts.put(task.directory)
+        details = {"role": name, "num_items": len(data), "calibration": calibrations[name]}
+        suffix = "reward" if name == "final" else f"reward-{name}"
+        models.append(NewModel(suffix, "reward", section.algorithm, outputs[name], details, params=plan))
+    return Outcome(outputs, tuple(models))
+
+
+def sweep(turn: Turn) -> Outcome:
+    """The round's conservatism; passes the configuration through where nothing is to be searched."""
+    chosen = turn.config.conservatism_of(turn.round.number)
+    return Outcome({"kind": chosen.kind, "scale": chosen.effective_scale, "settings": finetune_settings(turn.config)})
+
+
+def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float) -> FinetuneJob:
+    """The round's fine-tuning by any algorithm and conservatism."""
+    return FinetuneJob(
+        algorithm,
+        settings,
+        turn.outputs["prior"]["algorithm"],
+        turn.path("prior", "prior"),
+        turn.config.reward.algorithm,
+        turn.path("fit_reward", "optimiser"),
+        turn.halves[0],
+        kind,
+        scale,
+    )
+
+
+def finetune(turn: Turn) -> Outcome:
+    """The policy: the prior fine-tuned towards the optimiser's conservative reward."""
+    chosen, section = turn.outputs["sweep"], turn.config.finetune
+    job = finetune_job(turn, section.algorithm, chosen["settings"], chosen["kind"], chosen["scale"])
+    sha, curves = train(turn, "finetune", job, f"fine-tuning ({section.algorithm})")
+    last = {name: values[-1][1] for name, values in curves.items() if values}
+    details = {"prior": turn.outputs["prior"]["prior"], "reward": turn.outputs["fit_reward"]["final"], "last": last}
+    params = {**chosen["settings"], "kind": chosen["kind"], "scale": chosen["scale"], "workers": turn.config.workers}
+    model = NewModel("policy", "policy", turn.outputs["prior"]["algorithm"], sha, details, curves, params)
+    return Outcome({"policy": sha, "last": last}, (model,))
+
+
+def sample(turn: Turn) -> Outcome:
+    """Candidates: the policy's samples, joined by the best of the whole space where it is small enough to score."""
+    section, batch = turn.config.sampler, turn.config.batch
+    generator = turn.generator("sample")
+    objective = turn.objective("final")
+    sampler = catalog.find("samplers", section.algorithm)
+    config = catalog.configure("samplers", section.algorithm, section.settings)
+    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator)
+    turn.ports.progress("sampling", 0, batch.num_candidates, section.algorithm)
+    drawn = sampler.sample(state, batch.num_candidates, generator).tokens
+    turn.ports.progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
+    pools = {"policy": turn.space.canonical(drawn.numpy())}
+    if turn.space.size <= batch.exhaustive_limit:
+        pools["exhaustive"] = _best_of_space(turn, objective, 20 * batch.size + len(turn.taken) + len(turn.dataset))
+    unique_fraction = len(np.unique(pools["policy"], axis=0)) / max(1, len(drawn))
+    document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
+    return Outcome(
+        {
+            "pool": turn.ports.artifacts.put_json(document),
+            "num_sampled": len(drawn),
+            "num_enumerated": len(pools.get("exhaustive", ())),
+            "unique_fraction": unique_fraction,
+        }
+    )
+
+
+def _best_of_space(turn: Turn, objective: Objective, n: int) -> NDArray[np.int64]:
+    exhaustive = catalog.find("samplers", "exhaustive")
+    generator = turn.generator("exhaustive")
+    state = exhaustive.prepare(exhaustive.Config(), turn.prior(), objective, turn.dataset, generator)
+    return np.asarray(exhaustive.sample(state, min(n, turn.space.size), generator).tokens.numpy())
+
+
+def filter_pool(turn: Turn) -> Outcome:
+    """Candidates that are feasible, supported by the data, and neither measured nor pending."""
+    document = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
+    source: dict[str, str] = {}
+    for name, sequences in document.items():
+        for sequence in sequences:
+            source.setdefault(sequence, name)
+    sequences = list(source)
+    tokens = turn.space.canonical(turn.space.encode(sequences))
+    rejected: dict[str, int] = {}
+    funnel = {"distinct": len(sequences)}
+    keep = turn.space.is_feasible(tokens)
+    for rule in {(v.item, v.rule) for v in turn.space.violations(tokens[~keep])}:
+        rejected[f"constraint {rule[1]}"] = rejected.get(f"constraint {rule[1]}", 0) + 1
+    funnel["feasible"] = int(keep.sum())
+    if turn.config.filter.support_gate:
+        verdict = SupportGate.fit(turn.dataset).judge(tokens)
+        for reason in (r for r, ok in zip(verdict.reasons, keep & ~verdict.is_supported, strict=True) if ok):
+            label = reason.split(" at position")[0]
+            rejected[label] = rejected.get(label, 0) + 1
+        keep &= verdict.is_supported
+    funnel["supported"] = int(keep.sum())
+    known = {row.tobytes() for row in turn.dataset.tokens}
+    known |= {row.tobytes() for row in turn.space.canonical(turn.space.alphabet.encode(turn.taken))}
+    keep &= np.array([row.tobytes() not in known for row in tokens], dtype=bool)
+    funnel["new"] = int(keep.sum())
+    kept = {sequences[i]: source[sequences[i]] for i in np.flatnonzero(keep)}
+    if not kept:
+        raise RunFailedError(
+            f"no candidate is left after filtering: {funnel}, rejected {rejected}",
+            hint="loosen space.constraints, set filter.support_gate: false, or raise batch.num_candidates",
+        )
+    worst = dict(sorted(rejected.items(), key=lambda item: -item[1])[:20])
+    return Outcome({"kept": turn.ports.artifacts.put_json(kept), "funnel": funnel, "rejected": worst})
+
+
+def score(turn: Turn, sequences: list[str]) -> Pool:
+    """The final ensemble's view of candidates."""
+    tokens = turn.space.encode(sequences)
+    value = turn.objective("final")(torch.from_numpy(tokens))
+    columns = (value.mean, value.std, value.conservative)
+    mean, std, conservative = (column.double().numpy() for column in columns)
+    return Pool(turn.space, tokens, mean, std, conservative)
+
+
+def select(turn: Turn) -> Outcome:
+    """The batch: chosen, screened, and chosen again without what the screening stopped."""
+    kept: dict[str, str] = turn.ports.artifacts.get_json(turn.outputs["filter"]["kept"])
+    section, batch = turn.config.acquisition, turn.config.batch
+    algorithm = catalog.find("acquisition", section.algorithm)
+    config = catalog.configure("acquisition", section.algorithm, section.settings)
+    sequences = list(kept)
+    pool = score(turn, sequences)
+    measured = turn.space.canonical(turn.space.alphabet.encode(turn.taken)) if turn.taken else pool.tokens[:0]
+    stopped: dict[str, str] = {}
+    while True:
+        rng = np.random.default_rng(turn.seed("select"))
+        taken = np.concatenate([measured, turn.space.encode(list(stopped))])
+        chosen = algorithm.select(config, pool, batch.size, batch.min_distance, taken, rng)
+        names = [sequences[i] for i in chosen]
+        verdicts = turn.ports.screener.screen(names, turn.version.alphabet)
+        refused = {name: why for name, (is_cleared, why) in zip(names, verdicts, strict=True) if not is_cleared}
+        if not refused:
+            break
+        stopped |= refused
+    if not names:
+        raise RunFailedError("the screening stopped every candidate", hint="see the deny-list; no batch was proposed")
+    batch_rows = _describe(turn, pool, chosen, [kept[name] for name in names])
+    screening = {"tool": turn.ports.screener.name, "version": turn.ports.screener.version, "stopped": stopped}
+    return Outcome({"designs": turn.ports.artifacts.put_json(batch_rows), "screening": screening, "num": len(names)})
+
+
+def _describe(turn: Turn, pool: Pool, chosen: NDArray[np.int64], sources: list[str]) -> list[dict[str, Any]]:
+    tokens = torch.from_numpy(pool.tokens[chosen])
+    judged = turn.reward("judge").predict(tokens).mean
+    elbo, _ = turn.prior().elbo(tokens, turn.generator("elbo"))
+    per_token = elbo / max(1, len(turn.space.free_positions()))
+    calibration = turn.outputs["fit_reward"]["calibration"]
+    names = turn.space.decode(pool.tokens[chosen])
+    return [
+        {
+            "design_id": f"{turn.campaign.name}-r{turn.round.number}-{rank:03d}",
+            "rank": rank,
+            "sequence": names[rank - 1],
+            "predicted_mean": turn.sign * float(pool.mean[i]),
+            "predicted_std": float(pool.std[i]) * float(calibration["interval_scale"]),
+            "conservative": turn.sign * float(pool.conservative[i]),
+            "source": sources[rank - 1],
+            "details": {"judged": turn.sign * float(judged[rank - 1]), "elbo_per_token": float(per_token[rank - 1])},
+        }
+        for rank, i in enumerate(chosen.tolist(), start=1)
+    ]
+
+
+STAGES: dict[str, Callable[[Turn], Outcome]] = {
+    "benchmark": benchmark,
+    "prior": prior,
+    "fit_reward": fit_reward,
+    "sweep": sweep,
+    "finetune": finetune,
+    "sample": sample,
+    "filter": filter_pool,
+    "select": select,
+}
+"""Name -> stage, in order; screening runs inside `select`, so that a stopped design is replaced at once."""

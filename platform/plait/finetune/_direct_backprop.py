@@ -1,0 +1,231 @@
+"""Fine-tuning a diffusion prior by backpropagating a differentiable reward through its last steps.
+
+Source: Wang et al. 2025, "Fine-Tuning Discrete Diffusion Models via Reward Optimization with Applications to DNA and
+Protein Design" (DRAKES). Each update rolls out `batch_size` designs with the policy and minimises
+
+    loss = -mean(conservative reward of the designs) / assay_std + kl_weight * mean(path KL of policy against prior).
+
+The first steps are hard samples without gradient; the last `num_soft_steps` are Gumbel-softmax relaxations y, through
+which the gradient flows: x' = (x without its mask entry w) + w y, so that no mask mass is left at the end. The reward
+sees a straight-through one-hot of the last state. The path KL is the sum over steps of the exact KL between the two
+transitions (mask weight times release probability times KL of the letters), so it is positive on hard states as well,
+unlike a term that weights unmasked positions.
+
+Known limits: straight-through gradients are biased, so the target law prior * exp(reward / kl_weight) is aimed at, not
+met; the reward must be differentiable.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor
+from torch.utils.checkpoint import checkpoint
+
+from plait.design.errors import ConfigError, RunFailedError
+from plait.finetune.base import Info
+from plait.priors.base import AverageGradients, DiffusionPrior
+from plait.rewards.conservatism import Objective
+
+SHORT_DESIGN = 16
+LONGEST_UNCHECKPOINTED = 64
+
+
+class RolloutConfig(BaseModel):
+    """Settings that every algorithm of this family shares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_updates: int = Field(100, ge=1, le=100_000, description="updates of the policy")
+    batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout and worker")
+    accumulation: int = Field(1, ge=1, le=256, description="rollouts whose gradients are averaged before an update")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    num_soft_steps: int | None = Field(
+        None, ge=1, le=1000, description="last steps that carry gradients; default: 2/5 of all, at least 16"
+    )
+    temperature: float = Field(1.0, gt=0, le=10, description="of the Gumbel-softmax, without unit")
+    is_hard_kl_in_loss: bool = Field(
+        True,
+        description="the KL of the hard first steps is part of the loss (its gradient stops at states), else reported",
+    )
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    activation_checkpointing: bool | None = Field(
+        None, description="recompute steps in the backward pass: less memory, more time; default: above 64 positions"
+    )
+
+
+@dataclass
+class BackpropState:
+    """A fine-tuner between two updates.
+
+    Attributes:
+        policy: What is tuned.
+        prior: The frozen reference.
+        objective: What is maximised.
+        kl_weight: Assay standard deviations per nat of path KL.
+        step: Updates done.
+    """
+
+    config: RolloutConfig
+    policy: DiffusionPrior
+    prior: DiffusionPrior
+    objective: Objective
+    kl_weight: float
+    optimiser: torch.optim.Optimizer
+    generator: Generator
+    step: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """All updates are done."""
+        return self.step >= self.config.num_updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs: tensors, numbers, text."""
+        return {
+            "policy": copy.deepcopy(self.policy.network.state_dict()),
+            "optimiser": copy.deepcopy(self.optimiser.state_dict()),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from state_dict()."""
+        self.policy.network.load_state_dict(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.step = int(state["step"])
+
+
+def default_kl_weight(length: int) -> float:
+    """Assay standard deviations per nat that keep designs of this length near the prior without holding them there."""
+    return 0.05 if length <= SHORT_DESIGN else 0.01
+
+
+def init(
+    config: RolloutConfig, prior: DiffusionPrior, objective: Objective, kl_weight: float, generator: Generator
+) -> BackpropState:
+    """The state before the first update; one optimiser for the whole run.
+
+    Raises:
+        ConfigError: The reward is not differentiable, or the yardstick of kl_weight is not positive.
+    """
+    uncertainty = objective.uncertainty
+    if not objective.reward.is_differentiable or (uncertainty is not None and not uncertainty.is_differentiable):
+        raise ConfigError(
+            "this fine-tuner needs a differentiable reward and uncertainty", hint="use a sampler such as best_of_n"
+        )
+    if not objective.assay_std > 0:
+        raise ConfigError(
+            f"the assay's standard deviation is {objective.assay_std}", hint="readings that are all equal teach nothing"
+        )
+    policy = prior.clone(is_trainable=True)
+    return BackpropState(
+        config=config,
+        policy=policy,
+        prior=prior.clone(is_trainable=False),
+        objective=objective,
+        kl_weight=kl_weight,
+        optimiser=torch.optim.Adam(policy.network.parameters(), lr=config.learning_rate),
+        generator=generator,
+    )
+
+
+def step(state: BackpropState, average_gradients: AverageGradients) -> Info:
+    """One update, in place.
+
+    Raises:
+        RunFailedError: The loss is not finite.
+    """
+    state.optimiser.zero_grad()
+    infos = [_accumulate(state) for _ in range(state.config.accumulation)]
+    parameters = list(state.policy.network.parameters())
+    average_gradients(parameters)
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
+    means = torch.stack(infos).mean(0).tolist()
+    if not all(map(math.isfinite, [*means, float(grad_norm)])):
+        raise RunFailedError(
+            f"fine-tuning diverged at update {state.step}", hint="lower learning_rate or raise kl_weight"
+        )
+    state.optimiser.step()
+    state.step += 1
+    reward, conservative, kl, loss, unique = means
+    return Info(reward, conservative, kl, loss, float(grad_norm), unique)
+
+
+def rollout(state: BackpropState) -> tuple[Tensor, Tensor, Tensor]:
+    """One batch of chains by the policy.
+
+    Returns:
+        The relaxed last state (n, L, V+1) with gradients; the path KL that belongs to the loss, (n,) nats; the path KL
+        of hard steps that is only reported, (n,) nats.
+    """
+    config, policy = state.config, state.policy
+    num_soft = _num_soft_steps(config, policy.num_steps)
+    x = policy.init_state(config.batch_size)
+    kl = torch.zeros(len(x), device=x.device)
+    reported = torch.zeros_like(kl)
+    for number in range(policy.num_steps - num_soft):
+        x, each = _hard_step(state, x, number)
+        kl, reported = (kl + each, reported) if each.requires_grad else (kl, reported + each)
+    for number in range(policy.num_steps - num_soft, policy.num_steps):
+        x, each = _soft_step(state, x, number)
+        kl = kl + each
+    return x, kl, reported
+
+
+def _accumulate(state: BackpropState) -> Tensor:
+    """Roll out, add the gradients of the loss; (reward, conservative, kl, loss, unique fraction)."""
+    soft, kl, reported = rollout(state)
+    tokens = state.policy.decode(soft.detach())
+    letters = soft[..., :-1]
+    hard = torch.nn.functional.one_hot(tokens, letters.shape[-1]).to(letters.dtype)
+    value = state.objective(hard + letters - letters.detach())
+    loss = -value.conservative.mean() / state.objective.assay_std
+    if state.kl_weight > 0:
+        loss = loss + state.kl_weight * kl.mean()
+    (loss / state.config.accumulation).backward()  # type: ignore[no-untyped-call]
+    unique = tokens.new_tensor(len(torch.unique(tokens, dim=0))) / len(tokens)
+    return torch.stack([value.mean.mean(), value.conservative.mean(), (kl + reported).mean(), loss, unique]).detach()
+
+
+def _hard_step(state: BackpropState, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    has_gradient = state.config.is_hard_kl_in_loss and state.kl_weight > 0
+    with torch.set_grad_enabled(has_gradient):
+        mine, reference = state.policy.transition(x, number), state.prior.transition(x, number)
+        each = mine.kl(reference)
+    return mine.sample(state.generator), each
+
+
+def _soft_step(state: BackpropState, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    # The noise has a seed of its own, so that a recomputation in the backward pass draws it again.
+    seed = int(torch.randint(2**62, (), generator=state.generator, device=state.generator.device))
+
+    def advance(before: Tensor) -> tuple[Tensor, Tensor]:
+        noise = Generator(before.device).manual_seed(seed)
+        mine = state.policy.transition(before, number)
+        following = mine.rsample(noise, state.config.temperature)
+        with torch.set_grad_enabled(state.kl_weight > 0):
+            each = mine.kl(state.prior.transition(before, number))
+        return following, each
+
+    if _is_checkpointed(state):
+        following, each = checkpoint(advance, x, use_reentrant=False)
+        return following, each
+    return advance(x)
+
+
+def _is_checkpointed(state: BackpropState) -> bool:
+    chosen = state.config.activation_checkpointing
+    return state.policy.space.length > LONGEST_UNCHECKPOINTED if chosen is None else chosen
+
+
+def _num_soft_steps(config: RolloutConfig, num_steps: int) -> int:
+    if config.num_soft_steps is not None:
+        return min(config.num_soft_steps, num_steps)
+    return min(num_steps, max(16, round(0.4 * num_steps)))

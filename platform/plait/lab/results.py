@@ -1,0 +1,117 @@
+"""Results that come back from the lab: a CSV file of readings by design, with every bad row named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from plait.design.errors import RowProblem
+from plait.lab.delimited import DelimitedTable, read_delimited, refuse, shorten
+from plait.lab.tables import REPLICATE, check_labels, why_no_number
+
+DESIGN_ID, VALUE, STATUS = "design_id", "value", "status"
+Status = Literal["ok", "failed"]
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One reading of a design.
+
+    Attributes:
+        row: Row in the file, counted from 1 at the header.
+        design_id: The design.
+        value: The reading in the assay's unit; None where the well failed.
+        replicate: Replicate label, "1" where the file names none.
+        status: "ok" or "failed".
+    """
+
+    row: int
+    design_id: str
+    value: float | None
+    replicate: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A results file that was read without a problem; sha256 and num_bytes are those of the file."""
+
+    rows: tuple[ResultRow, ...]
+    filename: str
+    sha256: str
+    num_bytes: int
+    notes: tuple[str, ...]
+
+
+def read_results(
+    path: Path | str, known_ids: Collection[str], ordered_ids: Collection[str] | None = None
+) -> ResultTable:
+    """Read a results file with the columns design_id, value and, where wanted, replicate and status (ok or failed).
+
+    Args:
+        path: CSV, TSV or semicolon-separated UTF-8 text with a header.
+        known_ids: Designs of the campaign.
+        ordered_ids: Those of them that wait for results; None for all.
+
+    Raises:
+        NotFoundError: No such file.
+        BadInputError: The file cannot be read or a column is missing; or rows are bad (unknown design, no number,
+            an empty value that is not failed, the same design and replicate twice), all of them listed.
+    """
+    table = read_delimited(Path(path), [DESIGN_ID, VALUE])
+    problems: list[RowProblem] = []
+    ids = check_labels(table, DESIGN_ID, problems)
+    known, ordered = frozenset(known_ids), frozenset(known_ids if ordered_ids is None else ordered_ids)
+    for row, design_id in zip(table.rows, ids, strict=True):
+        if design_id and design_id not in known:
+            problems.append(RowProblem(row, DESIGN_ID, shorten(design_id), "no design of this campaign"))
+        elif design_id and design_id not in ordered:
+            problems.append(RowProblem(row, DESIGN_ID, shorten(design_id), "this design does not wait for results"))
+    replicates = ("1",) * len(table.rows)
+    if REPLICATE in table.columns:
+        replicates = check_labels(table, REPLICATE, problems)
+    statuses = _statuses(table, problems)
+    _check_values(table, statuses, problems)
+    problems += _repeated(table, ids, replicates)
+    refuse(table, problems)
+    values = [float(cell) if cell.strip() else None for cell in table.cells[VALUE]]
+    rows = tuple(map(ResultRow, table.rows, ids, values, replicates, statuses))
+    unused = [name for name in table.columns if name not in (DESIGN_ID, VALUE, REPLICATE, STATUS)]
+    notes = [*table.notes, *([f"columns not used: {shorten(', '.join(map(repr, unused)), 400)}"] if unused else [])]
+    return ResultTable(rows, table.source.name, table.source.sha256, table.source.num_bytes, tuple(notes))
+
+
+def _statuses(table: DelimitedTable, problems: list[RowProblem]) -> list[Status]:
+    if STATUS not in table.columns:
+        return ["ok"] * len(table.rows)
+    statuses: list[Status] = []
+    for row, cell in zip(table.rows, table.cells[STATUS], strict=True):
+        if cell.strip() not in ("ok", "failed", ""):
+            problems.append(RowProblem(row, STATUS, shorten(cell), "write ok or failed"))
+        statuses.append("failed" if cell.strip() == "failed" else "ok")
+    return statuses
+
+
+def _check_values(table: DelimitedTable, statuses: list[Status], problems: list[RowProblem]) -> None:
+    for row, cell, status in zip(table.rows, table.cells[VALUE], statuses, strict=True):
+        reason = why_no_number(cell)
+        if status == "failed":
+            reason = "a failed well has no value: leave it empty, or write status ok" if cell.strip() else ""
+        elif not cell.strip():
+            reason = "empty value: fill it in, or write failed in the column 'status'"
+        if reason:
+            problems.append(RowProblem(row, VALUE, shorten(cell), reason))
+
+
+def _repeated(table: DelimitedTable, ids: tuple[str, ...], replicates: tuple[str, ...]) -> list[RowProblem]:
+    seen: dict[tuple[str, str], int] = {}
+    problems = []
+    for row, key in zip(table.rows, zip(ids, replicates, strict=True), strict=True):
+        first = seen.setdefault(key, row)
+        if first != row and key[0]:
+            problems.append(
+                RowProblem(row, DESIGN_ID, shorten(key[0]), f"the same design and replicate as row {first}")
+            )
+    return problems

@@ -1,0 +1,278 @@
+"""Ensembles of small networks: the default reward model.
+
+Members of several families are fitted to the same readings; each family's say is measured, not assumed: its weight
+is softmax(sharpness * Spearman) of predictions on held-out groups of sequences. Values are standardised for training
+and reported in the assay's unit. In a strand-symmetric space a prediction is the mean over both strands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from plait.design.bundles import load_bundle, save_bundle
+from plait.design.errors import BadInputError, CorruptArtifactError
+from plait.design.records import Dataset
+from plait.design.space import DesignSpace
+from plait.metrics.ranks import spearman
+from plait.rewards._networks import LetterPerceptron, MemberNetwork, PositionalConvolution, WideConvolution
+from plait.rewards.base import Prediction
+from plait.rewards.calibration import Calibration, calibrate
+from plait.rewards.splits import hold_out
+from plait.rewards.weights import item_weights
+
+Family = Literal["wide_conv", "positional_conv", "mlp"]
+OfSimplex = Callable[[Tensor], Tensor]
+_CHUNK = 2048
+
+
+class Config(BaseModel):
+    """Settings of an ensemble.
+
+    Attributes:
+        families: Kinds of members; each family has `members` of them.
+        members: Members per family.
+        is_bootstrap: Each member sees its own resample of the items (with replacement).
+        steps: Updates per fit.
+        learning_rate: Peak of the one-cycle schedule (AdamW).
+        weight_decay: Of AdamW.
+        batch_size: Items per update.
+        filters: Convolution filters per member.
+        kernel: Convolution width in letters, odd; None takes 7 up to length 12, else 11.
+        hidden: Units of each of the two hidden layers.
+        held_out_fraction: Share of the items (whole groups) on which families are weighted and the fit calibrated.
+        sharpness: Inverse temperature of the family weights, per unit of Spearman; 0 weighs all alike.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    families: tuple[Family, ...] = Field(("wide_conv", "positional_conv", "mlp"), min_length=1)
+    members: int = Field(5, ge=1, le=64)
+    is_bootstrap: bool = False
+    steps: int = Field(300, ge=1, le=100_000)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    batch_size: int = Field(128, ge=1, le=65_536)
+    filters: int = Field(48, ge=1, le=4096)
+    kernel: int | None = Field(None, ge=1, le=63)
+    hidden: int = Field(64, ge=1, le=4096)
+    held_out_fraction: float = Field(0.2, gt=0, lt=1)
+    sharpness: float = Field(10.0, ge=0, le=1000)
+
+
+@dataclass(eq=False)
+class Ensemble:
+    """A fitted ensemble; a RewardModel and a FeatureModel.
+
+    Attributes:
+        config: How it was fitted.
+        space: The design space.
+        unit: The assay's unit.
+        networks: Family name to its network of members.
+        weights: (m,) float32, each member's say, sum 1.
+        shift: Mean of the readings, in the assay's unit.
+        scale: Standard deviation of the readings, in the assay's unit.
+        calibration: How the same recipe did on held-out groups; None where it was not judged.
+    """
+
+    config: Config
+    space: DesignSpace
+    unit: str
+    networks: nn.ModuleDict
+    weights: Tensor
+    shift: float
+    scale: float
+    calibration: Calibration | None = None
+    is_differentiable: bool = True
+
+    def predict(self, x: Tensor) -> Prediction:
+        """Predictions in the assay's unit.
+
+        Args:
+            x: Tokens (n, L) int64 (any n; no gradient), or a simplex (n, L, V) float (gradients flow to it).
+        """
+        members = _over_chunks(self._members, x, self.space.alphabet.size)
+        return Prediction(members * self.scale + self.shift, self.weights.to(members.device), self.unit)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last hidden layers of the first network family, all its members side by side, (n, d) float32."""
+
+        def flat(simplex: Tensor) -> Tensor:
+            hidden = _both_strands(self.space, self._network(self.config.families[0]).features, simplex)
+            return hidden.transpose(1, 2).flatten(0, 1)
+
+        return _over_chunks(flat, x, self.space.alphabet.size).T
+
+    def _network(self, family: str) -> MemberNetwork:
+        return cast(MemberNetwork, self.networks[family])
+
+    def _members(self, x: Tensor) -> Tensor:
+        return torch.cat([_both_strands(self.space, self._network(family), x) for family in self.config.families])
+
+    def save(self, directory: Path) -> str:
+        """Write a bundle of kind "reward" and return its content hash."""
+        description = {
+            "algorithm": "ensemble",
+            "config": self.config.model_dump(mode="json"),
+            "space": self.space.model_dump(mode="json"),
+            "unit": self.unit,
+            "shift": self.shift,
+            "scale": self.scale,
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+        }
+        tensors = {name: tensor.cpu().numpy() for name, tensor in self.networks.state_dict().items()}
+        return save_bundle(directory, "reward", description, {**tensors, "weights": self.weights.cpu().numpy()})
+
+
+def _over_chunks(function: OfSimplex, x: Tensor, letters: int) -> Tensor:
+    """function((n, L, V)) -> (k, n) over x; tokens are cut into chunks and carry no gradient."""
+    if x.is_floating_point():
+        return function(x)
+    with torch.no_grad():
+        return torch.cat([function(functional.one_hot(chunk, letters).float()) for chunk in x.split(_CHUNK)], dim=-1)
+
+
+def _both_strands(space: DesignSpace, function: OfSimplex, x: Tensor) -> Tensor:
+    """function(x), averaged over both strands where the space says that they are one item."""
+    result = function(x)
+    if not space.strand_symmetric:
+        return result
+    twin = torch.as_tensor(space.alphabet.complement_tokens(), device=x.device)
+    return (result + function(x.flip(1)[:, :, twin])) / 2
+
+
+def _build(family: Family, config: Config, space: DesignSpace, generator: Generator) -> MemberNetwork:
+    kernel = config.kernel or (7 if space.length <= 12 else 11)
+    kernel = min(kernel, 2 * (space.length // 2) + 1)
+    if family == "mlp":
+        return LetterPerceptron(config.members, space.length, space.alphabet.size, config.hidden, generator)
+    kind = WideConvolution if family == "wide_conv" else PositionalConvolution
+    return kind(config.members, space.length, space.alphabet.size, config.filters, kernel, config.hidden, generator)
+
+
+def fit(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
+    """Fit an ensemble to a dataset.
+
+    First on all but a held-out share of the sequence groups (that weighs the families and gives the calibration),
+    then, with those weights, on everything.
+
+    Args:
+        config: Settings.
+        dataset: At least 10 items.
+        generator: The held-out groups, initial weights, resamples and order of the items come from it alone.
+
+    Raises:
+        BadInputError: Too few items, or values that do not vary.
+    """
+    if len(dataset) < 10 or float(dataset.values.std()) <= 0:
+        raise BadInputError(
+            f"a reward cannot be fitted on {len(dataset)} items with {len(set(dataset.values.tolist()))} distinct values",
+            hint="give at least 10 items whose values differ",
+        )
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    kept, held_out = (dataset.take(index) for index in hold_out(dataset, seed, config.held_out_fraction))
+    trial = _fit_members(config, kept, generator)
+    unseen = torch.as_tensor(held_out.tokens)
+    by_family = trial.predict(unseen).members.unflatten(0, (len(config.families), config.members)).mean(1)
+    skills = torch.tensor([spearman(prediction.double().numpy(), held_out.values) for prediction in by_family])
+    say = functional.softmax(config.sharpness * skills.float(), dim=0)
+    weights = (say / config.members).repeat_interleave(config.members)
+    calibration = calibrate(replace(trial, weights=weights).predict(unseen), held_out)
+    return replace(_fit_members(config, dataset, generator), weights=weights, calibration=calibration)
+
+
+def _fit_members(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
+    """All families on all items, each member with the same say."""
+    x = functional.one_hot(torch.as_tensor(dataset.tokens), dataset.space.alphabet.size).float()
+    weights = torch.as_tensor(item_weights(dataset))
+    values = torch.as_tensor(dataset.values)
+    shift = float((weights * values).sum() / weights.sum())
+    scale = float(((weights * (values - shift) ** 2).sum() / weights.sum()).sqrt())
+    targets = ((values - shift) / scale).float()
+    networks = nn.ModuleDict()
+    for family in config.families:
+        networks[family] = network = _build(family, config, dataset.space, generator)
+        _train(network, config, dataset.space, x, targets, _resampled(config, weights, generator), generator)
+    total = len(config.families) * config.members
+    return Ensemble(
+        config,
+        dataset.space,
+        dataset.unit,
+        networks.eval().requires_grad_(False),
+        torch.full((total,), 1.0 / total),
+        shift,
+        scale,
+    )
+
+
+def _train(
+    network: MemberNetwork,
+    config: Config,
+    space: DesignSpace,
+    x: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    generator: Generator,
+) -> None:
+    """Minimise each member's weighted squared error, in place; all see the same batches, each with its weights (m, n)."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=max(config.steps, 2))
+    queue = torch.empty(0, dtype=torch.int64)
+    for _ in range(config.steps):
+        while len(queue) < min(config.batch_size, len(x)):
+            queue = torch.cat([queue, torch.randperm(len(x), generator=generator)])
+        batch, queue = queue[: config.batch_size], queue[config.batch_size :]
+        error = _both_strands(space, network, x[batch]) - targets[batch]
+        loss = (weights[:, batch] * error**2).mean(1).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        cycle.step()
+
+
+def _resampled(config: Config, weights: Tensor, generator: Generator) -> Tensor:
+    """(members, n) item weights: bootstrap counts times weights, or the weights alone."""
+    n = len(weights)
+    if not config.is_bootstrap:
+        return weights.expand(config.members, n)
+    draws = torch.randint(n, (config.members, n), generator=generator)
+    counts = torch.zeros(config.members, n).scatter_add_(1, draws, torch.ones(config.members, n))
+    resampled = counts * weights
+    return resampled / resampled.mean(1, keepdim=True)
+
+
+def load(directory: Path) -> Ensemble:
+    """An ensemble that save() wrote.
+
+    Raises:
+        CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
+    """
+    description, tensors = load_bundle(directory, "reward")
+    try:
+        config = Config.model_validate(description["config"])
+        space = DesignSpace.model_validate(description["space"])
+        record = description["calibration"]
+        networks = nn.ModuleDict({family: _build(family, config, space, Generator()) for family in config.families})
+        weights = torch.from_numpy(tensors.pop("weights").copy())
+        networks.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
+        return Ensemble(
+            config,
+            space,
+            str(description["unit"]),
+            networks.eval().requires_grad_(False),
+            weights,
+            float(description["shift"]),
+            float(description["scale"]),
+            None if record is None else Calibration(**record),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptArtifactError(
+            f"{directory} holds no usable ensemble: {error}", hint="train the model again"
+        ) from error
