@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from plait import acquisition
 from plait.acquisition import top_q
 from plait.acquisition.base import Pool

@@ -42,6 +42,8 @@ def test_noise_is_pooled_within_items():
     means = dict(zip(items, rng.normal(0, 5, len(items)), strict=True))
     table = readings([(s, means[s] + rng.normal(0, 0.3)) for s in items * 8])
     dataset = to_dataset(table, SPACE)
+    by_item = table.values.reshape(8, len(items))
+    assert dataset.noise_std == pytest.approx(np.sqrt(by_item.var(axis=0, ddof=1).mean()))
     assert dataset.noise_std == pytest.approx(0.3, rel=0.15)
     assert np.ptp(dataset.noise_std) == 0
 

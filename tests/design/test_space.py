@@ -122,7 +122,7 @@ def test_encode_names_every_sequence_outside():
     assert space.canonical(np.zeros((0, 3), dtype=np.int64)).shape == (0, 3)
 
 
-def test_a_whole_plate_is_judged_fast_enough_to_score_a_space():
+def test_enumerate_lists_what_is_feasible_at_any_chunk():
     space = DesignSpace.from_template(DNA, "N" * 8, [GcWindow(minimum=0.4, maximum=0.6), MaxHomopolymer(length=3)])
     assert sum(len(tokens) for tokens in space.enumerate()) == sum(
         len(tokens[space.is_feasible(tokens)]) for tokens in DesignSpace.from_template(DNA, "N" * 8).enumerate(10_000)

@@ -56,7 +56,7 @@ def test_kl_of_fully_hard_steps_counts():
     assert float(reported.sum()) == 0
     _, first = _direct_backprop._hard_step(state, state.policy.init_state(16), 0)
     assert first.requires_grad
-    assert 0 < float(first.detach().min()) <= float(first.detach().mean()) < float(kl.detach().mean())
+    assert 0 < float(first.detach().mean()) < float(kl.detach().mean())
 
 
 def test_kl_of_hard_steps_can_be_reported_only():

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
-
 from plait.metrics.diversity import kmer_correlation, kmer_frequencies, mean_pairwise_distance, novelty, unique_fraction
 from plait.metrics.intervals import coverage, interval_scale
 from plait.metrics.noise import label_warning, noise_ceiling, replicate_ceiling
 from plait.metrics.ranks import pearson, quantile_summary, spearman
+from scipy.stats import spearmanr
 
 TOKENS = np.array([[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]])
 

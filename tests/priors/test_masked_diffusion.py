@@ -189,3 +189,20 @@ def test_default_steps_follow_the_length(length, steps):
     assert init(Config(width=8), DesignSpace.from_template(DNA, "N" * length), generator()).num_steps == steps
 
 
+
+
+def test_a_prior_can_be_restricted_to_a_smaller_space(tmp_path):
+    state, _ = train(SMALL.model_copy(update={"num_pretrain_steps": 100}), corpus(200))
+    prior = state.average
+    smaller = prior.restrict(DesignSpace.from_template(DNA, "NAAGCNR"))
+    start = smaller.init_state(1)
+    assert start.tolist() == [[4, 0, 0, 2, 1, 4, 4]]
+    wide, narrow = prior.log_letters(start)[0, 6].exp(), smaller.log_letters(start)[0, 6].exp()
+    assert torch.allclose(narrow[[0, 2]], wide[[0, 2]] / wide[[0, 2]].sum())
+    assert narrow[[1, 3]].tolist() == [0, 0]
+    smaller.save(tmp_path)
+    assert torch.equal(load(tmp_path).log_letters(start), smaller.log_letters(start))
+    assert prior.init_state(1).tolist() == [[4, 4, 4, 2, 4, 4, 4]]
+    for template, alphabet in (("NNNGNNN", DNA), ("NNNGYN", DNA), ("NNNGYNN", RNA), ("AAAGCAA", DNA)):
+        with pytest.raises(ConfigError):
+            prior.restrict(DesignSpace.from_template(alphabet, template))

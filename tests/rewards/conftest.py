@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from plait.design.alphabets import DNA
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.rewards import ensemble
 
-SMALL = ensemble.Config(members=2, steps=60, filters=8, hidden=16)
+torch.set_num_threads(1)
+SMALL = ensemble.Config(members=2, steps=60, filters=8, hidden=16, learning_rate=0.02)
 
 
 def landscape(tokens):

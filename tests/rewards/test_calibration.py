@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration, calibrate
 from plait.rewards.weights import item_weights

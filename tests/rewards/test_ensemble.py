@@ -4,15 +4,14 @@ import numpy as np
 import pydantic
 import pytest
 import torch
-from torch.nn import functional
-
 from plait.design.bundles import TENSORS, load_bundle, save_bundle
 from plait.design.errors import BadInputError, CorruptArtifactError
 from plait.metrics.ranks import spearman
 from plait.rewards import ensemble
 from plait.rewards._networks import LetterPerceptron, PositionalConvolution, WideConvolution
+from torch.nn import functional
 
-SMALL = ensemble.Config(members=2, steps=60, filters=8, hidden=16)
+SMALL = ensemble.Config(members=2, steps=60, filters=8, hidden=16, learning_rate=0.02)
 
 
 def tokens_of(dataset, n=40):
@@ -27,7 +26,9 @@ def member(network, index):
         if isinstance(network, WideConvolution):
             part = slice(index * network.filters, (index + 1) * network.filters)
             pad = network.kernel.shape[2] // 2
-            mapped = functional.conv1d(x.transpose(1, 2), network.kernel[part], network.kernel_bias[part], padding=pad).relu()
+            mapped = functional.conv1d(
+                x.transpose(1, 2), network.kernel[part], network.kernel_bias[part], padding=pad
+            ).relu()
             pooled = torch.cat([mapped.max(-1).values, mapped.mean(-1)], 1)
             hidden = torch.cat([pooled, hidden], 1) if isinstance(network, PositionalConvolution) else pooled
         for weight, bias in zip(network.head.weights, network.head.biases, strict=True):
@@ -125,7 +126,9 @@ def test_noisy_items_count_less(dataset):
     values[:150] = np.random.default_rng(0).permutation(values[:150])
     noise = np.where(np.arange(len(values)) < 150, 100.0, 0.01)
     told = ensemble.fit(SMALL, replace(dataset, values=values, noise_std=noise), torch.Generator().manual_seed(0))
-    untold = ensemble.fit(SMALL, replace(dataset, values=values, noise_std=np.full(len(values), np.nan)), torch.Generator().manual_seed(0))
+    untold = ensemble.fit(
+        SMALL, replace(dataset, values=values, noise_std=np.full(len(values), np.nan)), torch.Generator().manual_seed(0)
+    )
     truth = dataset.values[:150]
     skill = [spearman(m.predict(torch.as_tensor(dataset.tokens[:150])).mean.numpy(), truth) for m in (told, untold)]
     assert skill[0] > skill[1] + 0.1
@@ -166,7 +169,9 @@ def test_what_cannot_be_fitted_is_refused(dataset):
         ensemble.fit(SMALL, replace(dataset, values=np.ones(len(dataset))), torch.Generator())
 
 
-@pytest.mark.parametrize("wrong", [{"members": 0}, {"families": []}, {"families": ["forest"]}, {"kernle": 3}, {"kernel": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"members": 0}, {"families": []}, {"families": ["forest"]}, {"kernle": 3}, {"kernel": 4}]
+)
 def test_config_is_bounded(wrong):
     with pytest.raises(pydantic.ValidationError):
         ensemble.Config(**wrong)

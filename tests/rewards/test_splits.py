@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from plait.design.alphabets import DNA
 from plait.design.errors import BadInputError
 from plait.design.records import Dataset

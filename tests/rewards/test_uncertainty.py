@@ -5,20 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
-
 from plait.design.errors import ConfigError
 from plait.rewards import uncertainty
 from plait.rewards.base import Prediction
 from plait.rewards.conservatism import Objective, lower_confidence_bound, minimum
 from plait.rewards.uncertainty import bootstrap_spread, elliptical
+from torch.nn import functional
 
 FILES = [m.name for m in pkgutil.iter_modules(uncertainty.__path__) if not m.name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_uncertainty_keeps_the_contract(name, dataset, model):
-    fitted = importlib.import_module(f"plait.rewards.uncertainty.{name}").fit(dataset, model, lambda x: -x.float().sum(1))
+    fitted = importlib.import_module(f"plait.rewards.uncertainty.{name}").fit(
+        dataset, model, lambda x: -x.float().sum(1)
+    )
     tokens = torch.as_tensor(dataset.tokens[:17])
     std = fitted.std(tokens, model.predict(tokens))
     assert std.shape == (17,)

@@ -20,8 +20,8 @@ def select(
 ) -> NDArray[np.int64]:
     """Greedy choice: the best remaining candidate that is far enough from all chosen so far.
 
-    Each chosen design rules out its neighbours in one pass over the pool, so the cost is q n L. In a strand-symmetric space
-    the distance of two designs is the smaller one over both strands.
+    Each chosen design rules out its neighbours in one pass over the pool, so the cost is q n L. In a strand-symmetric
+    space the distance of two designs is the smaller one over both strands.
 
     Args:
         config: Nothing to set.

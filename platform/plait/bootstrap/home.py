@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from plait.bootstrap.verbs import Campaigns, Data, Models, Priors, Results, Rounds
 from plait.design.errors import NotFoundError, WrongStateError
 from plait.design.records import Progress, no_progress
-from plait.settings import Settings, load_settings, save_settings
+from plait.settings import SETTINGS_FILE, Settings, load_settings, save_settings
 
 if TYPE_CHECKING:
     from plait.campaign.models import Drawn
     from plait.campaign.ports import Executor, Ports
     from plait.campaign.report_data import ReportData
     from plait.registry.store import Registry
+
+
+DENY_LIST = "deny_list.json"
+"""A team's own list of what must not be made, in the home; used together with the one that comes with Plait."""
 
 
 class SystemClock:
@@ -30,7 +34,7 @@ class SystemClock:
 
 def home_path(home: str | Path | None) -> Path:
     """The folder meant: the argument, else PLAIT_HOME, else .plait in the working directory."""
-    return Path(home or os.environ.get("PLAIT_HOME") or ".plait").absolute()
+    return Path(home or os.environ.get("PLAIT_HOME") or ".plait").expanduser().absolute()
 
 
 def create_home(home: str | Path | None = None, *, database_url: str | None = None, **options: Any) -> Home:
@@ -108,12 +112,13 @@ class Home:
         from plait.registry.artifacts import LocalArtifacts
         from plait.tracking.mlflow_tracker import MlflowTracker
 
+        own_list = self.path / DENY_LIST
         return Ports(
             repository=self.registry,
             artifacts=LocalArtifacts(self.path / "artifacts"),
             executor=self.executor,
             tracker=MlflowTracker(self.settings.mlflow_tracking_uri, self.settings.mlflow_artifacts),
-            screener=DenyListScreener.load(self.settings.deny_list),
+            screener=DenyListScreener(own_list if own_list.exists() else None),
             read_corpus=read_corpus,
             clock=SystemClock(),
             actor=self.settings.actor,
@@ -179,11 +184,9 @@ def find_lab(name: str | None) -> Any:
     """
     if name is None:
         return None
-    from plait.lab.scenarios import SCENARIOS
+    from plait.lab.scenarios import find_scenario
 
-    if name not in SCENARIOS:
-        raise NotFoundError(f"there is no simulated lab '{name}'", hint=f"choose one of {', '.join(SCENARIOS)}")
-    return SCENARIOS[name]()
+    return find_scenario(name)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -199,6 +202,3 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise NotFoundError(f"{path} cannot be written: {error.strerror}", hint="choose another --output") from error
-
-
-SETTINGS_FILE = "plait.toml"

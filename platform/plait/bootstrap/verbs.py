@@ -5,6 +5,7 @@ Use cases are imported when they are called: looking at data loads no torch, and
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,26 +62,13 @@ class Check:
 class Data(Verbs):
     """Datasets: check, import, list, show, benchmark."""
 
-    def _read(self, file: str | Path, alphabet: str, columns: Columns) -> MeasurementTable:
-        from plait.lab.tables import read_measurements
-
-        return read_measurements(
-            Path(file),
-            find_alphabet(alphabet),
-            sequence_column=columns.sequence,
-            value_column=columns.value,
-            replicate_column=columns.replicate,
-            std_column=columns.std,
-            batch_column=columns.batch,
-        )
-
     def check(self, file: str | Path, *, alphabet: str, columns: Columns | None = None) -> Check:
         """Read a table and say what it holds; nothing is stored.
 
         Raises:
             BadInputError: Every bad row is named.
         """
-        return check_table(self._read(file, alphabet, columns or Columns()))
+        return check_table(read_table(file, alphabet, columns or Columns()))
 
     def import_(
         self,
@@ -107,7 +95,7 @@ class Data(Verbs):
         check_name(dataset, NAME_PATTERN, "dataset")
         if append and replace:
             raise UsageError("--append and --replace exclude each other")
-        table = self._read(file, alphabet, columns or Columns())
+        table = read_table(file, alphabet, columns or Columns())
         return import_dataset(
             self._home.registry,
             table.readings,
@@ -125,7 +113,7 @@ class Data(Verbs):
         with self._home.registry.begin() as uow:
             return uow.datasets()
 
-    def show(self, name: str) -> list[DatasetVersion]:
+    def show(self, name: str) -> builtins.list[DatasetVersion]:
         """All versions of a dataset, oldest first."""
         with self._home.registry.begin() as uow:
             uow.dataset_version(name)
@@ -153,6 +141,26 @@ class Data(Verbs):
             algorithm="ensemble",
             seed=seed,
         )
+
+
+def read_table(file: str | Path, alphabet: str, columns: Columns) -> MeasurementTable:
+    """Read a measurement table; no home is needed.
+
+    Raises:
+        NotFoundError: No such file.
+        BadInputError: Every bad row is named.
+    """
+    from plait.lab.tables import read_measurements
+
+    return read_measurements(
+        Path(file),
+        find_alphabet(alphabet),
+        sequence_column=columns.sequence,
+        value_column=columns.value,
+        replicate_column=columns.replicate,
+        std_column=columns.std,
+        batch_column=columns.batch,
+    )
 
 
 def check_table(table: MeasurementTable) -> Check:
@@ -213,7 +221,7 @@ class Campaigns(Verbs):
         with self._home.registry.begin() as uow:
             return describe(uow.campaign(name), uow.rounds(name))
 
-    def run(self, name: str, *, rounds: int | None = None, lab: str | None = None) -> list[Round]:
+    def run(self, name: str, *, rounds: int | None = None, lab: str | None = None) -> builtins.list[Round]:
         """Up to the human gate, or, with a simulated lab, through whole rounds (approvals are on record)."""
         from plait.bootstrap.home import find_lab
         from plait.campaign.simulation import run

@@ -44,7 +44,7 @@ class RolloutConfig(BaseModel):
     num_updates: int = Field(100, ge=1, le=100_000, description="updates of the policy")
     batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout and worker")
     accumulation: int = Field(1, ge=1, le=256, description="rollouts whose gradients are averaged before an update")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
     num_soft_steps: int | None = Field(
         None, ge=1, le=1000, description="last steps that carry gradients; default: 2/5 of all, at least 16"
     )

@@ -16,7 +16,9 @@ from plait.design.records import Readings
 from plait.lab.delimited import DelimitedTable, read_delimited, refuse, shorten
 
 REPLICATE = "replicate"
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+MAX_VALUE = 1e30
+"""Largest reading that models, which count in single precision, can hold with room to spare."""
+_NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def check_numbers(table: DelimitedTable, column: str, problems: list[RowProblem]
 def why_no_number(cell: str) -> str:
     """Why `cell` is no finite number; "" where it is one."""
     if _NUMBER.fullmatch(cell):
-        return "" if abs(float(cell)) < float("inf") else "too large for a number"
+        return "" if abs(float(cell)) <= MAX_VALUE else f"too large (beyond {MAX_VALUE:g})"
     text = cell.strip().lower().lstrip("+-")
     if not text:
         return "empty cell"

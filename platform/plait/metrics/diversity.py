@@ -25,7 +25,7 @@ def unique_fraction(tokens: NDArray[np.int64]) -> float:
 
 
 def novelty(tokens: NDArray[np.int64], reference: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Smallest Hamming distance of each row of tokens (n, L) to the reference (k, L), (n,) int64; L for an empty reference."""
+    """Smallest Hamming distance of each row of tokens (n, L) to a reference (k, L), (n,) int64; L where it is empty."""
     nearest = np.full(len(tokens), tokens.shape[1], dtype=np.int64)
     if len(reference) == 0 or len(tokens) == 0:
         return nearest
@@ -46,7 +46,7 @@ def kmer_frequencies(tokens: NDArray[np.int64], letters: int, k: int) -> NDArray
         return counts
     codes = sum(tokens[:, i : i + num_windows] * letters ** (k - 1 - i) for i in range(k))
     counts += np.bincount(np.asarray(codes).reshape(-1), minlength=letters**k)
-    return counts / counts.sum()
+    return np.asarray(counts / counts.sum())
 
 
 def kmer_correlation(a: NDArray[np.int64], b: NDArray[np.int64], letters: int, k: int = 3) -> float:

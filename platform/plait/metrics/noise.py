@@ -62,12 +62,13 @@ def label_warning(ceiling: NoiseCeiling | None, held_out_spearman: float) -> str
     """A plain warning where labels are mostly noise or teach a model next to nothing; "" where neither shows."""
     if ceiling is not None and ceiling.reliability < _MOSTLY_NOISE:
         return (
-            f"labels are mostly noise: {1 - ceiling.reliability:.0%} of their variance is measurement noise, so no model can rank "
-            f"them better than Spearman {ceiling.spearman:.2f}; add replicates before trusting designs"
+            f"labels are mostly noise: {1 - ceiling.reliability:.0%} of their variance is measurement noise, so no "
+            f"model can rank them better than Spearman {ceiling.spearman:.2f}; add replicates before trusting designs"
         )
     if held_out_spearman < _LEARNS_LITTLE:
         return (
-            f"a model fitted on these labels ranks held-out ones with Spearman {held_out_spearman:.2f} only: they are mostly noise "
-            "or depend on what the sequence does not show; add replicates or a wider range of values before trusting designs"
+            f"a model fitted on these labels ranks held-out ones with Spearman {held_out_spearman:.2f} only: they are "
+            "mostly noise, or depend on what the sequence does not show; add replicates or a wider range of values "
+            "before trusting designs"
         )
     return ""

@@ -12,9 +12,10 @@ import torch
 from torch import Generator, Tensor
 
 from plait.design.bundles import save_bundle
-from plait.design.errors import UsageError
+from plait.design.errors import ConfigError, UsageError
 from plait.design.space import DesignSpace
 from plait.priors._backbones import Denoiser
+from plait.priors.base import Transition
 
 EXACT_ELBO_POSITIONS = 16
 _ELEMENTS_AT_ONCE = 1 << 17
@@ -81,14 +82,14 @@ class MaskedTransition:
         is_impossible = ~was_masked & (next_state != self.state)
         return change.masked_fill(~was_masked, 0.0).masked_fill(is_impossible, -torch.inf).sum(-1)
 
-    def kl(self, other: MaskedTransition) -> Tensor:
+    def kl(self, other: Transition) -> Tensor:
         """KL(self || other) of the same step from the same state, exact for hard states, (n,) nats.
 
         sum over masked i of release * KL(p(. | state)_i || p_other(. | state)_i); in a relaxed state each position
         counts with its mask weight.
         """
-        if self.release != other.release:
-            raise UsageError("two transitions can be compared only at the same step of equally many")
+        if not isinstance(other, MaskedTransition) or self.release != other.release:
+            raise UsageError("only two masked diffusion transitions at the same step of equally many can be compared")
         mine, theirs = self.log_letters, other.log_letters
         probability = mine.exp()
         each = (probability * (mine - theirs).masked_fill(probability == 0, 0.0)).sum(-1)
@@ -271,6 +272,28 @@ class MaskedDiffusion:
         """An independent copy with its own weights, frozen unless it is to be trained."""
         network = copy.deepcopy(self.network).requires_grad_(is_trainable)
         return MaskedDiffusion(self.space, self.num_steps, network, self.settings)
+
+    def restrict(self, space: DesignSpace) -> MaskedDiffusion:
+        """The same model over a smaller space: letters that it forbids get probability 0, the others keep their odds.
+
+        Raises:
+            ConfigError: The space has another length or alphabet, allows letters that this one does not, or fixes all.
+        """
+        if space.length != self.space.length or space.alphabet.letters != self.space.alphabet.letters:
+            raise ConfigError(
+                f"a prior over {self.space.length} letters of {self.space.alphabet.letters} cannot design "
+                f"{space.length} letters of {space.alphabet.letters}",
+                hint="train a prior on the design space's own length and alphabet",
+            )
+        allowed = torch.from_numpy(space.allowed_mask()).to(self.network.allowed.device)
+        if bool((allowed & ~self.network.allowed).any()) or not bool((allowed.sum(-1) > 1).any()):
+            raise ConfigError(
+                f"the template {space.template} does not lie inside the prior's {self.space.template}, or fixes everything",
+                hint="train a prior on the wider space",
+            )
+        smaller = self.clone(is_trainable=False)
+        smaller.space, smaller.network.allowed = space, allowed
+        return smaller
 
     def description(self) -> dict[str, Any]:
         """What save() writes beside the tensors."""

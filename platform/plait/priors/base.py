@@ -52,14 +52,17 @@ class DiffusionPrior(Protocol):
     Attributes:
         space: The design space.
         num_steps: Steps of the reverse chain.
-        network: What is trained.
         rows_forwarded: Rows that went through the network so far.
     """
 
     space: DesignSpace
     num_steps: int
-    network: nn.Module
     rows_forwarded: int
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def init_state(self, n: int) -> Tensor:
         """The state before the first step, n times."""

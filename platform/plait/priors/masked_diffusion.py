@@ -46,7 +46,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Literal["auto", "mlp", "cnn"] = Field("auto", description="auto: mlp up to 16 positions, else cnn")
-    width: int | None = Field(None, ge=4, le=2048, description="hidden units or channels; default 256 (mlp), 48 (cnn)")
+    width: int | None = Field(None, ge=4, le=2048, description="hidden units or channels; default 256 (mlp), 32 (cnn)")
     depth: int | None = Field(
         None, ge=1, le=16, description="residual layers (mlp), default 2; repeats of `dilations` (cnn), default 1"
     )
@@ -60,9 +60,9 @@ class Config(BaseModel):
         le=1000,
         description="steps of the reverse chain; default: one per free position up to 16, then 32, above 64 128",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
     batch_size: int = Field(128, ge=1, le=65_536, description="sequences per update and worker")
-    num_pretrain_steps: int = Field(3000, ge=0, le=10_000_000, description="updates at most")
+    num_pretrain_steps: int = Field(1000, ge=0, le=10_000_000, description="updates at most")
     validation_interval: int = Field(50, ge=1, description="updates between two looks at the held-out sequences")
     patience: int = Field(10, ge=1, description="looks without a better held-out ELBO before stopping")
     holdout_fraction: float = Field(0.1, gt=0, lt=1, description="share of distinct sequences never trained on")
@@ -95,7 +95,7 @@ def init(config: Config, space: DesignSpace, generator: Generator) -> MaskedDiff
         backbone = ResidualMlp(length, letters, config.width or 256, config.depth or 2)
     else:
         dilations = config.dilations or _spanning(length, config.kernel)
-        backbone = DilatedCnn(length, letters, config.width or 48, config.kernel, dilations * (config.depth or 1))
+        backbone = DilatedCnn(length, letters, config.width or 32, config.kernel, dilations * (config.depth or 1))
     network = Denoiser(backbone, torch.from_numpy(space.allowed_mask()))
     draw_weights(network, generator)
     num_steps = config.num_steps or (free if free <= 16 else 32 if free <= 64 else 128)
@@ -300,6 +300,6 @@ def _draws(prior: MaskedDiffusion) -> int:
 
 
 def _spanning(length: int, kernel: int) -> tuple[int, ...]:
-    """Dilations 1, 2, 4, ... until the convolutions together see the whole design from its middle."""
-    count = max(1, math.ceil(math.log2(length / (kernel - 1)))) if 1 < kernel < length else 1
+    """Dilations 1, 2, 4, ... until the convolutions together carry one end of the design to the other."""
+    count = max(1, math.ceil(math.log2((length - 1) / (kernel // 2)))) if kernel > 1 and length > 1 else 1
     return tuple(2**i for i in range(count))

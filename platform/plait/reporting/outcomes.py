@@ -105,8 +105,10 @@ def compare(data: ReportData) -> Contest:
 
 
 def is_clearly_apart(data: ReportData, a: MethodResult, b: MethodResult) -> bool:
-    """Whether two methods' medians differ by more than two standard errors (1.25 sd / sqrt n each)."""
+    """Whether two methods' medians differ by more than two standard errors (1.25 sd / sqrt n each); never below 8 designs."""
     x, y = outcomes_of(data, a), outcomes_of(data, b)
+    if min(len(x), len(y)) < 8:
+        return False
     error = 1.25 * np.sqrt(x.var() / len(x) + y.var() / len(y))
     return bool(abs(np.median(x) - np.median(y)) > 2 * error)
 
@@ -134,9 +136,9 @@ class OverOptimisation:
 
 
 def over_optimised(data: ReportData) -> list[OverOptimisation]:
-    """Methods that ended worse than their own best by over a tenth of the data's standard deviation, unseen by the proxy."""
+    """Methods that ended worse than their own best by over a quarter of the data's standard deviation, unseen by the proxy."""
     values = finite(data.benchmark.values)
-    tolerance = 0.1 * float(values.std()) if len(values) else 0.0
+    tolerance = 0.25 * float(values.std()) if len(values) else 0.0
     sign, found = direction(data), []
     for method in trajectory_methods(data):
         points = trajectory_of(data, method)

@@ -34,12 +34,18 @@ def summary_sentences(data: ReportData) -> list[str]:
 def _asked(data: ReportData) -> str:
     wanted = "high" if data.goal == "maximize" else "low"
     size = f"{data.space_size:,}" if data.space_size < 10**9 else f"about 10^{len(str(data.space_size)) - 1}"
-    template = f" of the form {data.template}" if data.template else ""
     return (
-        f"The campaign looks for sequences{template} with a {wanted} {data.assay}. It learnt from {data.benchmark.num_items:,} "
+        f"The campaign looks for sequences{_form(data)} with a {wanted} {data.assay}. It learnt from {data.benchmark.num_items:,} "
         f"measured sequences, whose best reads {with_unit(data, data.offline_best)} and whose median is "
         f"{with_unit(data, data.offline_median)}; the design space holds {size} sequences."
     )
+
+
+def _form(data: ReportData) -> str:
+    if not data.template:
+        return ""
+    is_free = len(set(data.template)) == 1 and data.template[0] not in data.alphabet_letters
+    return f" of {len(data.template)} letters" + ("" if is_free else f" of the form {data.template}")
 
 
 def _rounds(data: ReportData) -> str:
@@ -71,7 +77,9 @@ def _contest(data: ReportData) -> str:
     contest, word = compare(data), outcome_word(data)
     if contest.winner is None:
         return "The methods cannot be compared: no method that did not collapse has a measured design."
-    text = f"Of the methods compared on round 1's data, {method_name(contest.winner.method)} has the best {word} median, "
+    text = (
+        f"Of the methods compared on round 1's data, {method_name(contest.winner.method)} has the best {word} median, "
+    )
     text += _median(data, contest.winner)
     if contest.rival is not None and contest.is_clear:
         text += f", clearly ahead of {method_name(contest.rival.method)} ({_median(data, contest.rival)})"
@@ -94,13 +102,16 @@ def _braid(data: ReportData) -> str:
         return ""
     text = ""
     if contest.winner.method == "exhaustive":
+        verb = "wins" if contest.is_clear else "is at least as good as the rest"
         text = (
-            "Scoring every sequence of the space (exhaustive) wins: where a space is small enough for that, it is the honest "
-            "baseline, and fine-tuning a generative model is not needed."
+            f"Scoring every sequence of the space (exhaustive) {verb}: where a space is small enough for that, it is the "
+            "honest baseline, and fine-tuning a generative model is not needed."
         )
     tried = [m for m in data.methods if m.method in CONSERVATIVE]
     if contest.braid is None or contest.winner.method in CONSERVATIVE:
-        return text if contest.braid is not None or not tried else f"{text} BRAID has no result that counts here.".strip()
+        return (
+            text if contest.braid is not None or not tried else f"{text} BRAID has no result that counts here.".strip()
+        )
     verdict = "does not win" if is_clearly_apart(data, contest.winner, contest.braid) else "does not clearly win"
     return f"{text} BRAID {verdict} here: its better variant, {method_name(contest.braid.method)}, has a {outcome_word(data)} median of {_median(data, contest.braid)}.".strip()
 
@@ -111,7 +122,9 @@ def _collapse(data: ReportData) -> str:
     collapsed = [m for m in data.methods if m.is_collapsed]
     if not collapsed:
         return "No method collapsed: in each, at least half of the samples drawn were different sequences."
-    names = ", ".join(f"{method_name(m.method)} ({percent(m.unique_fraction)} of its samples were different)" for m in collapsed)
+    names = ", ".join(
+        f"{method_name(m.method)} ({percent(m.unique_fraction)} of its samples were different)" for m in collapsed
+    )
     return f"Collapsed: {names}. A collapsed method keeps repeating a few sequences and counts as failed, whatever its score."
 
 

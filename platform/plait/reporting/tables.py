@@ -62,7 +62,7 @@ def _method_row(data: ReportData, method: MethodResult, decimals: int) -> list[s
 
 def round_table(data: ReportData) -> Table:
     """Headers and one row per round, all as text."""
-    headers = ["round", "state", "designs", "measured", "median", "best", "beat offline best", "predicted median"]
+    headers = ["round", "state", "measured", "median", "best", "beat offline best", "predicted median"]
     headers += ["Spearman held out", "Spearman measured", "in 90% interval", "diversity", "novelty", "path KL (nats)"]
     headers += ["conservatism", "approved by"]
     decimals = value_decimals(data)
@@ -75,8 +75,7 @@ def _round_row(data: ReportData, summary: RoundSummary, decimals: int) -> list[s
     return [
         str(summary.number),
         summary.state,
-        str(len(summary.sequences)),
-        str(len(measured)),
+        f"{len(measured)} of {len(summary.sequences)}",
         number(float(np.median(measured)) if len(measured) else None, decimals),
         number(best_of(data, measured), decimals),
         str(beat) if len(measured) else "–",

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[str, str, str]] = {
 MANY_POINTS = 600
 """Above this a cloud of points is drawn as an embedded picture, to keep the file small."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "plait",
     "font.family": "sans-serif",
@@ -116,7 +116,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def grid_figure(count: int, columns: int, height: float, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure 10 inches wide with `count` panels in rows of at most `columns`, each row `height` inches.
+    """A figure with `count` panels in rows of at most `columns`, each row `height` inches.
 
     Args:
         count: Number of panels, at least 1.
@@ -126,7 +126,7 @@ def grid_figure(count: int, columns: int, height: float, *, share: bool = True) 
     """
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure = new_figure(max(10.0 * columns / 3, 5.0) if columns < 3 else 10.0, height * rows + 0.3)
+    figure = new_figure({1: 5.6, 2: 8.4}.get(columns, 10.0), height * rows + 0.3)
     axes = list(figure.subplots(rows, columns, sharey=share, squeeze=False).ravel())
     for extra in axes[count:]:
         extra.remove()

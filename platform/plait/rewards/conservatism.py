@@ -1,4 +1,4 @@
-"""Conservatism: pure functions of a Prediction and a standard deviation, and the objective made of them (METHODS: BRAID)."""
+"""Conservatism: pure functions of a Prediction and a standard deviation, and the objective made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["none", "boot", "bonus"]
 
 
 def lower_confidence_bound(prediction: Prediction, std: Tensor, scale: float) -> Tensor:
-    """mean - scale * std, (n,), in the assay's unit."""
+    """The mean less `scale` standard deviations, (n,), in the assay's unit."""
     return prediction.mean - scale * std
 
 
@@ -37,7 +37,7 @@ class Objective:
 
     Attributes:
         reward: The optimiser's reward model.
-        uncertainty: What is subtracted, or None for no pessimism (std is then the ensemble's spread, and only reported).
+        uncertainty: What is subtracted, or None for no pessimism (std is then the spread, only reported).
         scale: Standard deviations to subtract, >= 0 (0 = the plain mean).
         assay_std: Standard deviation of the offline readings: the yardstick in which kl_weight is given.
     """

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -65,6 +66,13 @@ class Config(BaseModel):
     hidden: int = Field(64, ge=1, le=4096)
     held_out_fraction: float = Field(0.2, gt=0, lt=1)
     sharpness: float = Field(10.0, ge=0, le=1000)
+
+    @field_validator("kernel")
+    @classmethod
+    def _is_odd(cls, kernel: int | None) -> int | None:
+        if kernel is not None and kernel % 2 == 0:
+            raise ValueError("the kernel must be odd, so that its window has a centre")
+        return kernel
 
 
 @dataclass(eq=False)
@@ -136,7 +144,9 @@ def _over_chunks(function: OfSimplex, x: Tensor, letters: int) -> Tensor:
     if x.is_floating_point():
         return function(x)
     with torch.no_grad():
-        return torch.cat([function(functional.one_hot(chunk, letters).float()) for chunk in x.split(_CHUNK)], dim=-1)
+        return torch.cat(
+            [function(functional.one_hot(chunk, letters).float()) for chunk in torch.split(x, _CHUNK)], dim=-1
+        )
 
 
 def _both_strands(space: DesignSpace, function: OfSimplex, x: Tensor) -> Tensor:
@@ -173,14 +183,14 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
     """
     if len(dataset) < 10 or float(dataset.values.std()) <= 0:
         raise BadInputError(
-            f"a reward cannot be fitted on {len(dataset)} items with {len(set(dataset.values.tolist()))} distinct values",
+            f"a reward cannot be fitted on {len(dataset)} items of {len(np.unique(dataset.values))} distinct values",
             hint="give at least 10 items whose values differ",
         )
     seed = int(torch.randint(2**31, (1,), generator=generator))
     kept, held_out = (dataset.take(index) for index in hold_out(dataset, seed, config.held_out_fraction))
     trial = _fit_members(config, kept, generator)
     unseen = torch.as_tensor(held_out.tokens)
-    by_family = trial.predict(unseen).members.unflatten(0, (len(config.families), config.members)).mean(1)
+    by_family = trial.predict(unseen).members.reshape(len(config.families), config.members, -1).mean(1)
     skills = torch.tensor([spearman(prediction.double().numpy(), held_out.values) for prediction in by_family])
     say = functional.softmax(config.sharpness * skills.float(), dim=0)
     weights = (say / config.members).repeat_interleave(config.members)
@@ -221,7 +231,7 @@ def _train(
     weights: Tensor,
     generator: Generator,
 ) -> None:
-    """Minimise each member's weighted squared error, in place; all see the same batches, each with its weights (m, n)."""
+    """Minimise each member's squared error, in place; all see the same batches, each with its own weights (m, n)."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=max(config.steps, 2))
     queue = torch.empty(0, dtype=torch.int64)
@@ -232,9 +242,10 @@ def _train(
         error = _both_strands(space, network, x[batch]) - targets[batch]
         loss = (weights[:, batch] * error**2).mean(1).sum()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         cycle.step()
+    optimiser.zero_grad(set_to_none=True)
 
 
 def _resampled(config: Config, weights: Tensor, generator: Generator) -> Tensor:

@@ -26,7 +26,7 @@ def linkage_groups(tokens: NDArray[np.int64], distance: int) -> NDArray[np.int64
         columns.append(near[:, 1])
     i, j = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def position_groups(tokens: NDArray[np.int64], seed: int, min_groups: int = _MIN_GROUPS) -> NDArray[np.int64]:
@@ -51,8 +51,8 @@ def _is_balanced(groups: NDArray[np.int64], min_groups: int = _MIN_GROUPS) -> bo
 def split_groups(tokens: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Group of each item, (n,) int64 from 0; relatives share one.
 
-    Single linkage at the largest distance up to a fifth of the length that still leaves many small clusters; where even distance 1 joins
-    most items (short spaces are dense), groups are the letters at a random subset of positions.
+    Single linkage at the largest distance up to a fifth of the length that still leaves many small clusters; where
+    even distance 1 joins most items (short spaces are dense), groups are the letters at a random subset of positions.
 
     Args:
         tokens: (n, L) int64 distinct items.

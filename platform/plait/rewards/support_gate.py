@@ -65,7 +65,7 @@ class SupportGate:
         seen_kmers = np.zeros(size**used, dtype=bool)
         seen_kmers[_codes(tokens, size, used).reshape(-1)] = True
         counts = np.stack([np.bincount(column, minlength=size) for column in tokens.T])
-        is_judged = judges_positions & (len(tokens) / allowed.sum(1) >= _EXPECTED_COUNT)
+        is_judged = (len(tokens) / allowed.sum(1) >= _EXPECTED_COUNT) & judges_positions
         return cls(space.alphabet, used, seen_kmers, (counts > 0) | ~is_judged[:, None])
 
     def judge(self, tokens: NDArray[np.int64]) -> GateVerdict:
@@ -76,14 +76,13 @@ class SupportGate:
         reasons = [""] * len(tokens)
         for item in np.flatnonzero(misplaced.any(1)):
             position = int(misplaced[item].argmax())
-            reasons[item] = (
-                f"letter {self.alphabet.letters[tokens[item, position]]} at position {position + 1} is never seen there offline"
-            )
+            letter = self.alphabet.letters[tokens[item, position]]
+            reasons[item] = f"letter {letter} at position {position + 1} is never seen there offline"
         for item in np.flatnonzero(unseen.any(1)):
             position = int(unseen[item].argmax())
             piece = self.alphabet.decode(tokens[item : item + 1, position : position + self.k])[0]
             reasons[item] = f"{self.k}-mer {piece} at position {position + 1} is never seen offline"
-        return GateVerdict(~(unseen.any(1) | misplaced.any(1)), reasons)
+        return GateVerdict(np.asarray(~(unseen.any(1) | misplaced.any(1))), reasons)
 
 
 def _codes(tokens: NDArray[np.int64], size: int, k: int) -> NDArray[np.int64]:

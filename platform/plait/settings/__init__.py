@@ -1,1 +1,5 @@
-"""Settings from file, environment and arguments."""
+"""Where a home keeps its things and how it runs: a file in the home, environment variables, arguments."""
+
+from plait.settings.settings import SETTINGS_FILE, Settings, load_settings, redacted, save_settings
+
+__all__ = ["SETTINGS_FILE", "Settings", "load_settings", "redacted", "save_settings"]

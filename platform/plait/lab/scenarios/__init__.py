@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from plait.design.alphabets import Alphabet
@@ -43,7 +43,7 @@ class Scenario(Protocol):
         """The lab's reading of each sequence; None where the well failed."""
         ...
 
-    def truth(self) -> Mapping[str, float]:
+    def truth(self) -> dict[str, float]:
         """The best estimate of every sequence known well enough; for benchmarks and reports, never for a campaign."""
         ...
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -65,21 +64,16 @@ class SpliceScenario:
         readings = _table()[LAB].reindex(list(sequences))
         return [None if np.isnan(value) else float(value) for value in readings]
 
-    def truth(self) -> MappingProxyType[str, float]:
+    def truth(self) -> dict[str, float]:
         """Mean of the two replicates, in log10 PSI, of the 29,593 sequences that both measured."""
-        return _truth()
+        means = _table()[[OFFLINE, LAB]].mean(axis=1, skipna=False).dropna()
+        return dict(zip(means.index, means.tolist(), strict=True))
 
 
 @cache
 def _table() -> pd.DataFrame:
     """Replicates (float64, NaN where not measured) and is_natural by sequence, sorted."""
     return pd.read_csv(DATA_FILE, index_col="sequence", dtype={OFFLINE: "float64", LAB: "float64"})
-
-
-@cache
-def _truth() -> MappingProxyType[str, float]:
-    means = _table()[[OFFLINE, LAB]].mean(axis=1, skipna=False).dropna()
-    return MappingProxyType(dict(zip(means.index, means.tolist(), strict=True)))
 
 
 SCENARIO = SpliceScenario()

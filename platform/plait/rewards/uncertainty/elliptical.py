@@ -2,9 +2,10 @@
 
     std(x) = sigma * sqrt( phi(x)^T (sum_i c_i phi_i phi_i^T + lambda I)^-1 phi(x) )
 
-phi is the reward's last hidden layer with a 1 appended, c_i the readings behind item i, sigma the standard deviation of one
-reading's residual: the posterior deviation of a Bayesian linear read-out. The sum is over the whole offline set, so it shrinks
-as data grows. BRAID (Uehara et al. 2024, offline model-based optimisation with diffusion models), the bonus penalty.
+phi is the reward's last hidden layer with a 1 appended, c_i the readings behind item i, sigma the standard deviation
+of one reading's residual: the posterior deviation of a Bayesian linear read-out. The sum is over the whole offline
+set, so the bonus shrinks as data grows. Source: Uehara et al. (2024), Bridging Model-Based Optimization and Generative
+Modeling via Conservative Fine-Tuning of Diffusion Models (BRAID), the bonus penalty.
 Deterministic and fitted in well under a second for 2,000 items, so it is fitted again rather than stored.
 """
 

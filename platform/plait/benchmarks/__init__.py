@@ -1,0 +1,1 @@
+"""Measurements of speed and of designs, run by hand or by `plait benchmark`."""

@@ -1,0 +1,94 @@
+"""Ray brought up on first use: embedded in this process's lifetime, or an existing cluster that the settings name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from plait.design.errors import ConfigError, RunFailedError
+from plait.settings import Settings, redacted
+
+OBJECT_STORE_BYTES = 100_000_000
+
+DRIVER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # paces start, reports and end; 2 s by default
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in jobs mean the same in every process
+}
+"""What Ray reads in the driver; a variable that is set already wins."""
+
+
+def is_up() -> bool:
+    """Whether this process is connected to a Ray, without importing it."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None]) -> None:
+    """Connect to a Ray with at least `num_cpus` logical CPUs; one that this process is connected to is used as it is.
+
+    Raises:
+        ConfigError: The cluster is too small, or cannot be reached.
+        RunFailedError: The embedded Ray does not start.
+    """
+    for name, value in DRIVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    is_local = settings.ray_address == "local"
+    if ray.is_initialized() and is_local and settings.ray_num_cpus is None and _num_cpus() < num_cpus:
+        ray.shutdown()
+    if not ray.is_initialized():
+        _start(settings, num_cpus, say) if is_local else _join(settings.ray_address, say)
+    if _num_cpus() < num_cpus:
+        raise ConfigError(
+            f"{num_cpus} workers need {num_cpus} CPUs, Ray has {_num_cpus()}",
+            hint="lower `workers`, raise the setting ray_num_cpus, or join a larger cluster (ray_address)",
+        )
+
+
+def stop() -> None:
+    """Leave Ray; an embedded one ends. Nothing to do where none is up."""
+    if is_up():
+        import ray
+
+        ray.shutdown()
+
+
+def _start(settings: Settings, num_cpus: int, say: Callable[[str], None]) -> None:
+    import ray
+
+    say("starting Ray")
+    try:
+        ray.init(
+            address="local",  # never a cluster that happens to run here
+            num_cpus=settings.ray_num_cpus or max(os.cpu_count() or 1, num_cpus),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except Exception as error:
+        raise RunFailedError(f"Ray does not start: {error}", hint="`workers: 0` trains without it") from error
+
+
+def _join(address: str, say: Callable[[str], None]) -> None:
+    import ray
+
+    say(f"joining the Ray cluster at {redacted(address)}")
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except Exception as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {redacted(address)}: {error}", hint="correct ray_address, or set it to local"
+        ) from error
+
+
+def _num_cpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 0))

@@ -1,0 +1,223 @@
+"""plait campaign, plait round, plait results, plait report: the loop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plait.interfaces.cli.homes import outcome_document, outcome_tables
+from plait.interfaces.cli.output import Block, facts, notes, number, plural, when
+from plait.interfaces.cli.session import Session, command, make_group
+
+if TYPE_CHECKING:
+    from plait.bootstrap.home import Home
+    from plait.campaign.records import Design, Round
+
+NUM_DESIGNS_SHOWN = 10
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A campaign.")]
+CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="A campaign.")]
+RoundNumber = Annotated[int | None, typer.Option("--round", metavar="N", min=1, help="Round [the latest].")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the decision.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    group = make_group("campaign", "Campaigns: rounds of design on a dataset.")
+    command(group, "create", example="plait campaign create campaign.yaml")(create)
+    command(group, "list", example="plait campaign list")(list_)
+    command(group, "show", example="plait campaign show sites-1")(show)
+    command(group, "run", example="plait campaign run sites-1 --rounds 2 --lab splice")(run)
+    app.add_typer(group)
+    group = make_group("round", "Rounds: propose, decide, order, close.")
+    command(group, "propose", example="plait round propose sites-1")(propose)
+    command(group, "show", example="plait round show sites-1 --round 1")(show_round)
+    command(group, "approve", example="plait round approve sites-1 --reason 'looks sound'")(approve)
+    command(group, "reject", example="plait round reject sites-1 --reason 'too alike'")(reject)
+    command(group, "export", example="plait round export sites-1 --output order.csv")(export)
+    command(group, "close", example="plait round close sites-1")(close)
+    app.add_typer(group)
+    group = make_group("results", "Results: readings that come back from the lab.")
+    command(group, "import", example="plait results import sites-1 plate.csv")(import_results)
+    app.add_typer(group)
+    command(app, "report", example="plait report sites-1 --output report.html")(report)
+
+
+def create(
+    session: Session,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Needs at least name and dataset.")],
+) -> None:
+    """Register a campaign from a YAML file; what was decided for you is said aloud."""
+    with session.open() as home:
+        made = home.campaign.create(config)
+        step = _next(home, made.name)
+    session.show(
+        {**asdict(made), "next": step},
+        f"campaign {made.name} on dataset {made.dataset}",
+        *notes(made.notes),
+        f"next: {step}",
+    )
+
+
+def list_(session: Session) -> None:
+    """All campaigns."""
+    with session.open() as home:
+        found = home.campaign.list()
+    rows = [[c.name, c.dataset, c.state, when(c.created_at), c.created_by] for c in found]
+    table: Block = (["campaign", "dataset", "state", "created", "by"], rows)
+    session.show(found, table if found else "no campaign yet; see: plait campaign create --help")
+
+
+def show(session: Session, name: Name) -> None:
+    """A campaign, its rounds and the next step."""
+    with session.open() as home:
+        found = home.campaign.show(name)
+    rounds = found["rounds"]
+    rows = [[str(r["number"]), str(r["state"]), when(r["created_at"])] for r in rounds]
+    table: Block = (["round", "state", "created"], rows)
+    session.show(
+        found,
+        facts(campaign=name, dataset=found["dataset"], created=when(found["created_at"]), by=found["created_by"]),
+        *notes(found["notes"]),
+        *([table] if rounds else ["no round yet"]),
+        f"next: {found['next']}",
+    )
+
+
+def run(
+    session: Session,
+    name: Name,
+    rounds: Annotated[int | None, typer.Option(metavar="N", help="Whole rounds, with --lab [all left].")] = None,
+    lab: Annotated[
+        str | None, typer.Option(metavar="SCENARIO", help="A simulated lab: it approves by itself, on record.")
+    ] = None,
+) -> None:
+    """Go on with a campaign: up to your decision, or through whole rounds with a simulated lab."""
+    with session.open() as home:
+        done = home.campaign.run(name, rounds=rounds, lab=lab)
+        step = _next(home, name)
+    lines = [f"round {r.number} of {name} is {r.state}" for r in done] or [f"no round of {name} is left"]
+    session.show({"campaign": name, "rounds": done, "next": step}, *lines, f"next: {step}")
+
+
+def propose(session: Session, campaign: CampaignName) -> None:
+    """Run the next round up to a proposed batch; safe to repeat, also after an interruption."""
+    with session.open() as home:
+        proposed = home.round.propose(campaign)
+        designs = home.round.designs(campaign, round=proposed.number)
+        step = _next(home, campaign)
+    _show_round(session, proposed, designs, step, NUM_DESIGNS_SHOWN)
+
+
+def show_round(session: Session, campaign: CampaignName, number: RoundNumber = None) -> None:
+    """The designs of a round."""
+    with session.open() as home:
+        designs = home.round.designs(campaign, round=number)
+        found = home.campaign.show(campaign)
+    numbered = {r["number"]: r for r in found["rounds"]}
+    shown = numbered[number if number is not None else max(numbered)]
+    _show_round(session, shown, designs, found["next"], len(designs))
+
+
+def _show_round(session: Session, of: Round | dict[str, Any], designs: list[Design], step: str, num_shown: int) -> None:
+    record = of if isinstance(of, dict) else asdict(of)
+    table: Block = (
+        ["rank", "design", "sequence", "predicted", "std", "conservative", "source"],
+        [
+            [
+                str(d.rank),
+                d.design_id,
+                d.sequence,
+                number(d.predicted_mean),
+                number(d.predicted_std),
+                number(d.conservative),
+                d.source,
+            ]
+            for d in designs[:num_shown]
+        ],
+    )
+    more = len(designs) - num_shown
+    session.show(
+        {"round": record, "designs": designs, "next": step},
+        f"round {record['number']} of {record['campaign']} is {record['state']}: {plural(len(designs), 'design')}",
+        *([table] if designs else []),
+        *([f"and {more:,} more; see: plait round show {record['campaign']}"] if more > 0 else []),
+        f"next: {step}",
+    )
+
+
+def approve(session: Session, campaign: CampaignName, number: RoundNumber = None, reason: Reason = "") -> None:
+    """Let a proposed round go to the lab; who does it is recorded."""
+    with session.open() as home:
+        _show_state(session, home, home.round.approve(campaign, round=number, reason=reason))
+
+
+def reject(session: Session, campaign: CampaignName, number: RoundNumber = None, reason: Reason = "") -> None:
+    """Stop a proposed round; who does it is recorded."""
+    with session.open() as home:
+        _show_state(session, home, home.round.reject(campaign, round=number, reason=reason))
+
+
+def export(
+    session: Session,
+    campaign: CampaignName,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="CSV file for the lab.")],
+) -> None:
+    """Write the order of an approved round; the same bytes at every export."""
+    with session.open() as home:
+        ordered, num_designs = home.round.export(campaign, output)
+        said = f"{plural(num_designs, 'design')} written to {output}"
+        _show_state(session, home, ordered, said, output=output, num_designs=num_designs)
+
+
+def import_results(
+    session: Session,
+    campaign: CampaignName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: design_id,value[,replicate][,status ok|failed].")],
+) -> None:
+    """Register readings of the ordered round; they may come in parts."""
+    with session.open() as home:
+        of, num_new, said = home.results.import_(campaign, file)
+        _show_state(session, home, of, plural(num_new, "new reading"), *notes(said), num_new=num_new, notes=said)
+
+
+def close(session: Session, campaign: CampaignName) -> None:
+    """Close the measured round: the dataset gets a new version with its readings."""
+    with session.open() as home:
+        closed, version, num_open = home.round.close(campaign)
+        wells = f"{plural(num_open, 'well')} without a reading became failed"
+        said = f"{version.dataset} version {version.number}: {plural(version.num_measurements, 'reading')}"
+        lines = [wells, said] if num_open else [said]
+        _show_state(session, home, closed, *lines, num_failed_open_wells=num_open, dataset_version=version)
+
+
+def report(
+    session: Session,
+    campaign: CampaignName,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="HTML file.")],
+) -> None:
+    """Write a campaign's report as one HTML file that needs no network."""
+    with session.open() as home:
+        data = home.report(campaign, output)
+    session.show(
+        {"campaign": campaign, "report": output.absolute(), **outcome_document(data)},
+        *outcome_tables(data),
+        f"report: {output.absolute()}",
+    )
+
+
+def _next(home: Home, campaign: str) -> str:
+    return str(home.campaign.show(campaign)["next"])
+
+
+def _show_state(session: Session, home: Home, of: Round, *lines: str, **facts_: Any) -> None:
+    step = _next(home, of.campaign)
+    session.show(
+        {"round": of, **facts_, "next": step},
+        f"round {of.number} of {of.campaign} is {of.state}",
+        *lines,
+        f"next: {step}",
+    )

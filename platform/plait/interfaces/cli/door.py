@@ -1,0 +1,109 @@
+"""The one door through which errors leave: text on stderr or JSON on stdout, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from plait.design.errors import BadInputError, PlaitError, RowProblem, UsageError
+from plait.interfaces.cli.output import aligned, json_text, plural, write
+from plait.interfaces.cli.session import Session
+from plait.settings import redacted
+
+INTERNAL, INTERRUPTED = 5, 130
+NUM_PROBLEMS_SHOWN = 50
+LOG = "plait.log"
+
+
+def leave(error: BaseException, session: Session) -> int:
+    """Tell the user about an error; the exit code."""
+    if isinstance(error, typer.TyperException):
+        error = _usage(error)
+    if not isinstance(error, PlaitError):
+        return _internal(error, session)
+    if session.is_json:
+        write(session.stdout, json_text(error.to_json()))
+    else:
+        problems = error.problems if isinstance(error, BadInputError) else ()
+        write(sys.stderr, f"error: {error.message}\n" + _problem_table(problems))
+        if error.hint:
+            write(sys.stderr, f"hint: {error.hint}\n")
+    if error.__cause__ is not None and error.exit_code == INTERNAL:
+        write(sys.stderr, f"details: {_log(error, session)}\n")
+    return error.exit_code
+
+
+def interrupted(session: Session) -> int:
+    """Tell that the work was stopped from outside; the exit code."""
+    hint = "run the same command again: it goes on from the last finished stage"
+    _tell(session, "interrupted", "interrupted", hint)
+    return INTERRUPTED
+
+
+def _usage(error: typer.TyperException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    return UsageError(error.format_message(), hint=f"see: {context.command_path if context else 'plait'} --help")
+
+
+def _internal(error: BaseException, session: Session) -> int:
+    text = redacted(" ".join(str(error).split()))
+    _tell(
+        session,
+        "internal",
+        f"internal error: {type(error).__name__}: {text}",
+        f"what happened is in {_log(error, session)}",
+    )
+    return INTERNAL
+
+
+def _tell(session: Session, code: str, message: str, hint: str) -> None:
+    if session.is_json:
+        write(session.stdout, json_text({"error": {"code": code, "message": message, "hint": hint}}))
+    else:
+        write(sys.stderr, f"{message} ({hint})\n")
+
+
+def _problem_table(problems: tuple[RowProblem, ...]) -> str:
+    """The first problems as a table, and how many more there are; fields of a YAML file are in the message already."""
+    rows = [[str(p.row), *map(_one_line, (p.column, p.value, p.reason))] for p in problems if p.row]
+    if not rows:
+        return ""
+    text = aligned((["row", "column", "value", "reason"], rows[:NUM_PROBLEMS_SHOWN]))
+    more = len(rows) - NUM_PROBLEMS_SHOWN
+    return text + (f"and {plural(more, 'more problem')}; --json lists all\n" if more > 0 else "")
+
+
+def _one_line(text: str) -> str:
+    """Text from a file, safe on a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _log(error: BaseException, session: Session) -> Path:
+    """Append the trace to the home's log, or to a file of its own where there is no home; only the user may read it."""
+    trace = "".join(traceback.format_exception(error))
+    entry = redacted(f"{datetime.now(UTC).isoformat()} plait {' '.join(sys.argv[1:])}\n{trace}\n")
+    try:
+        path = session.path / LOG
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        descriptor, name = tempfile.mkstemp(prefix="plait-", suffix=".log")
+        path = Path(name)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(entry)
+    return path
+
+
+def is_interruption(outcome: Any) -> bool:
+    """Whether typer's return value, or an exception, says Ctrl-C or SIGTERM (which Ray turns into SystemExit(15))."""
+    if isinstance(outcome, SystemExit):
+        return outcome.code == signal.SIGTERM
+    return outcome == INTERRUPTED or isinstance(outcome, KeyboardInterrupt | typer.Abort)

@@ -1,0 +1,31 @@
+import pytest
+
+from plait.campaign import catalog
+from plait.design.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("room", "names"),
+    [
+        ("priors", {"masked_diffusion"}),
+        ("rewards", {"ensemble"}),
+        ("rewards.uncertainty", {"bootstrap_spread", "elliptical"}),
+        ("finetune", {"braid", "drakes", "strl"}),
+        ("samplers", {"ancestral", "best_of_n", "exhaustive"}),
+        ("acquisition", {"top_q"}),
+    ],
+)
+def test_every_algorithm_is_found_by_its_file_name(room, names):
+    assert names <= set(catalog.algorithms(room))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError) as caught:
+        catalog.find("finetune", "os.system")
+    assert "braid" in caught.value.hint
+
+
+@pytest.mark.parametrize("settings", [{"colour": 1}, {"num_updates": 0}, {"num_updates": "many"}])
+def test_settings_are_checked_by_the_algorithms_own_config(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        catalog.configure("finetune", "braid", settings)

@@ -1,0 +1,115 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plait.campaign.config import CampaignConfig, parse_config, read_config
+from plait.design.errors import ConfigError, NotFoundError
+
+MINIMAL = {"name": "a", "dataset": "d"}
+
+
+def test_only_name_and_dataset_have_no_default():
+    config = parse_config(MINIMAL)
+    assert (config.rounds, config.batch.size, config.finetune.algorithm) == (3, 96, "braid")
+    for missing in MINIMAL:
+        with pytest.raises(ConfigError, match=missing):
+            parse_config({k: v for k, v in MINIMAL.items() if k != missing})
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "objective",
+        "space",
+        "prior",
+        "reward",
+        "judge",
+        "conservatism",
+        "finetune",
+        "sampler",
+        "filter",
+        "acquisition",
+        "batch",
+    ],
+)
+def test_unknown_keys_are_errors_that_name_the_field(section):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL | {section: {"colour": 1}})
+    assert any(problem.column == f"{section}.colour" or "colour" in problem.column for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"finetune": {"algorithm": "strl", "kl_weight": 0.1}}, "strl has no leash"),
+        ({"finetune": {"algorithm": "drakes", "kl_weight": 0}}, "drakes needs kl_weight"),
+        ({"finetune": {"algorithm": "drakes"}, "conservatism": {"kind": "boot"}}, "drakes subtracts nothing"),
+        ({"conservatism": {"kind": "none"}}, "braid is doubly conservative"),
+        ({"conservatism": {"kind": "boot", "scale": 0}}, "braid is doubly conservative"),
+        ({"finetune": {"kl_weight": 0}}, "braid is doubly conservative"),
+        ({"conservatism": [{"kind": "boot"}, {"kind": "none"}], "rounds": 2}, "round 2"),
+        ({"conservatism": {"kind": "none", "scale": 2}}, "leave scale out"),
+        ({"space": {"template": "NNN", "length": 4}}, "length says 4"),
+        ({"prior": {"corpus": "a", "model": "b"}}, "one of"),
+        ({"name": "../escape"}, "pattern"),
+        ({"conservatism": []}, "one entry"),
+        ({"batch": {"size": 0}}, "greater than"),
+    ],
+)
+def test_contradictions_are_refused(change, reason):
+    with pytest.raises(ConfigError, match=reason):
+        parse_config(MINIMAL | change)
+
+
+def test_conservatism_may_be_a_schedule():
+    config = parse_config(MINIMAL | {"conservatism": [{"kind": "boot", "scale": 2}, {"kind": "bonus", "scale": 1}]})
+    assert [config.conservatism_of(n).scale for n in (1, 2, 3)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("algorithm", ["strl", "drakes"])
+def test_without_a_word_about_conservatism_the_plain_algorithms_have_none(algorithm):
+    assert parse_config(MINIMAL | {"finetune": {"algorithm": algorithm}}).conservatism_of(1).effective_scale == 0
+
+
+def test_a_stored_configuration_reads_back_equal():
+    config = parse_config(
+        MINIMAL
+        | {"finetune": {"algorithm": "drakes"}, "space": {"constraints": [{"kind": "max_homopolymer", "length": 4}]}}
+    )
+    again = CampaignConfig.model_validate(config.model_dump(mode="json", exclude_unset=True))
+    assert again == config
+    assert again.conservatism_of(1) == config.conservatism_of(1)
+
+
+def test_a_corpus_path_is_taken_from_the_files_folder(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: a\ndataset: d\nprior: {corpus: natural.fa}\n")
+    assert read_config(tmp_path / "c.yaml").prior.corpus == str(tmp_path / "natural.fa")
+
+
+@pytest.mark.parametrize("text", ["- a list", "name: [", "\x00", "just text", ""])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        read_config(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_is_not_found(tmp_path):
+    with pytest.raises(NotFoundError):
+        read_config(tmp_path / "none.yaml")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda s: (
+            st.lists(s, max_size=3)
+            | st.dictionaries(st.sampled_from(["name", "dataset", "space", "kind", "batch", "size"]), s, max_size=4)
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_document_is_read_or_refused_by_name(document):
+    try:
+        parse_config(document)
+    except ConfigError as error:
+        assert str(error)

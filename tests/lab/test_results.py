@@ -1,0 +1,91 @@
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plait.design.errors import BadInputError, NotFoundError
+from plait.lab.results import ResultRow, read_results
+
+IDS = ("c-r1-1", "c-r1-2", "c-r1-3")
+
+
+def write(tmp_path, content):
+    path = tmp_path / "results.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def problems(path, ordered=None):
+    with pytest.raises(BadInputError) as caught:
+        read_results(path, IDS, ordered)
+    return [(p.row, p.column, p.value, p.reason) for p in caught.value.problems]
+
+
+def test_good_results(tmp_path):
+    path = write(
+        tmp_path,
+        "design_id,value,replicate,status,operator\nc-r1-1,1.5,1,ok,ann\nc-r1-1,-2,2,,bob\nc-r1-3,,1,failed,ann\n",
+    )
+    table = read_results(path, set(IDS))
+    assert table.rows == (
+        ResultRow(2, "c-r1-1", 1.5, "1", "ok"),
+        ResultRow(3, "c-r1-1", -2.0, "2", "ok"),
+        ResultRow(4, "c-r1-3", None, "1", "failed"),
+    )
+    assert table.notes == ("columns not used: 'operator'",)
+    assert (table.filename, len(table.sha256), table.num_bytes) == ("results.csv", 64, path.stat().st_size)
+
+
+def test_two_columns_are_enough(tmp_path):
+    rows = read_results(write(tmp_path, b"\xef\xbb\xbfvalue\tdesign_id\r\n3\tc-r1-2\r\n"), IDS).rows
+    assert rows == (ResultRow(2, "c-r1-2", 3.0, "1", "ok"),)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"),
+    [
+        ("c-r9-1,1,1,ok", "design_id", "no design of this campaign"),
+        (",1,1,ok", "design_id", "empty cell"),
+        ("c-r1-3,1,1,ok", "design_id", "does not wait for results"),
+        ("c-r1-2,,1,ok", "value", "empty value"),
+        ("c-r1-2,,1,", "value", "empty value"),
+        ("c-r1-2,nan,1,ok", "value", "NaN"),
+        ("c-r1-2,inf,1,ok", "value", "infinite"),
+        ("c-r1-2,high,1,ok", "value", "not a number"),
+        ("c-r1-2,1,1,failed", "value", "a failed well has no value"),
+        ("c-r1-2,1,1,maybe", "status", "write ok or failed"),
+        ("c-r1-2,1,,ok", "replicate", "empty cell"),
+        ("c-r1-1,9,1,ok", "design_id", "the same design and replicate as row 2"),
+        ("c-r1-2,1,1", "(row)", "3 cells, the header has 4"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, row, column, words):
+    path = write(tmp_path, f"design_id,value,replicate,status\nc-r1-1,1,1,ok\n{row}\nc-r1-2,5,7,ok\n")
+    found = problems(path, IDS[:2])
+    assert [(3, column)] == [problem[:2] for problem in found]
+    assert words in found[0][3]
+
+
+def test_every_bad_row_is_listed(tmp_path):
+    path = write(tmp_path, "design_id,value\n" + "nobody,x\n" * 200)
+    found = problems(path)
+    assert {problem[0] for problem in found} == set(range(2, 202))
+    assert len(found) == 200 * 2 + 199
+
+
+def test_files_that_are_no_results(tmp_path):
+    with pytest.raises(BadInputError, match="has no column 'design_id'"):
+        read_results(write(tmp_path, "id,value\nc-r1-1,1\n"), IDS)
+    with pytest.raises(BadInputError, match="header and no rows"):
+        read_results(write(tmp_path, "design_id,value\n"), IDS)
+    with pytest.raises(NotFoundError):
+        read_results(tmp_path / "nothing.csv", IDS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([b"", b"design_id,value,status\n", b"design_id;value;replicate\n"]))
+def test_any_bytes_are_read_or_refused(tmp_path, content, header):
+    path = write(tmp_path, header + content)
+    try:
+        rows = read_results(path, IDS).rows
+    except BadInputError:
+        return
+    assert all(row.design_id in IDS for row in rows)
