@@ -49,7 +49,6 @@ def test_unknown_keys_are_errors_that_name_the_field(section):
         ({"finetune": {"kl_weight": 0}}, "braid is doubly conservative"),
         ({"conservatism": [{"kind": "boot"}, {"kind": "none"}], "rounds": 2}, "round 2"),
         ({"conservatism": {"kind": "none", "scale": 2}}, "leave scale out"),
-        ({"space": {"template": "NNN", "length": 4}}, "length says 4"),
         ({"prior": {"corpus": "a", "model": "b"}}, "one of"),
         ({"name": "../escape"}, "pattern"),
         ({"conservatism": []}, "one entry"),

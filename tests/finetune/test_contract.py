@@ -1,70 +1,20 @@
-"""What every fine-tuner owes: it improves its objective, resumes, joins workers, and refuses what contradicts its name."""
+"""What every fine-tuner owes: a better objective, resuming, workers that agree, refusal of what its name forbids."""
 
 import math
 
 import pytest
 import torch
-from torch import Generator, nn
-
-from plait.design.alphabets import DNA
 from plait.design.errors import ConfigError, RunFailedError
-from plait.design.space import DesignSpace
 from plait.finetune import braid, drakes, strl
 from plait.finetune.base import Info
-from plait.priors import masked_diffusion
-from plait.rewards.base import Prediction
-from plait.rewards.conservatism import Objective
 from plait.samplers import ancestral
+from torch import Generator
 
 TUNERS = [drakes, braid, strl]
-SPACE = DesignSpace.from_template(DNA, "NNGYNN")
-
-
-class PairReward(nn.Module):
-    """Worth of letters and of neighbouring letter pairs, summed: a reward model in closed form."""
-
-    unit = "log10"
-
-    def __init__(self, space, is_differentiable=True):
-        super().__init__()
-        self.space, self.is_differentiable = space, is_differentiable
-        draw = Generator().manual_seed(0)
-        self.single = torch.randn((space.length, space.alphabet.size), generator=draw)
-        self.pair = torch.randn((space.alphabet.size, space.alphabet.size), generator=draw)
-
-    def predict(self, x):
-        letters = x if x.is_floating_point() else nn.functional.one_hot(x, self.space.alphabet.size).float()
-        value = (letters * self.single).sum((1, 2))
-        value = value + torch.einsum("nla,ab,nlb->n", letters[:, :-1], self.pair, letters[:, 1:])
-        return Prediction(torch.stack([value, 1.1 * value]), torch.tensor([0.5, 0.5]), self.unit)
-
-
-class Spread:
-    """The members' spread as uncertainty."""
-
-    is_differentiable = True
-
-    def std(self, x, prediction):
-        return prediction.std
 
 
 def generator(seed=0):
     return Generator().manual_seed(seed)
-
-
-def model(**settings):
-    return masked_diffusion.init(masked_diffusion.Config(**{"width": 32, **settings}), SPACE, generator(1))
-
-
-def objective(tuner, is_differentiable=True, assay_std=2.0):
-    is_pessimistic = tuner is braid
-    reward = PairReward(SPACE, is_differentiable)
-    return Objective(reward, Spread() if is_pessimistic else None, 1.0 if is_pessimistic else 0.0, assay_std)
-
-
-def begin(tuner, seed=0, prior=None, **settings):
-    config = tuner.Config(**{"batch_size": 16, "num_updates": 40, **settings})
-    return tuner.init(config, prior or model(), objective(tuner), None, generator(seed))
 
 
 def designs(policy, n=400):
@@ -73,8 +23,8 @@ def designs(policy, n=400):
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(tuner):
-    prior = model()
+def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(tuner, make_prior, begin):
+    prior = make_prior()
     before = {k: v.clone() for k, v in prior.network.state_dict().items()}
     state = begin(tuner, prior=prior)
     infos = []
@@ -83,7 +33,7 @@ def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(tuner):
     assert len(infos) == 40
     tuned, plain = (state.objective(designs(p)).conservative.mean() for p in (state.policy, prior))
     assert float(tuned) > float(plain) + 2.0
-    assert SPACE.is_feasible(designs(state.policy).numpy()).all()
+    assert state.policy.space.is_feasible(designs(state.policy).numpy()).all()
     assert all(torch.equal(v, before[k]) for k, v in prior.network.state_dict().items())
     assert infos[0].kl == pytest.approx(0, abs=1e-6)
     assert infos[-1].kl > 0.5
@@ -91,7 +41,7 @@ def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(tuner):
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_a_resumed_run_equals_an_unbroken_one(tuner):
+def test_a_resumed_run_equals_an_unbroken_one(tuner, begin):
     whole, broken, resumed = begin(tuner), begin(tuner), begin(tuner, seed=5)
     for _ in range(6):
         tuner.step(whole)
@@ -107,7 +57,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tuner):
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_two_workers_average_their_gradients(tuner):
+def test_two_workers_average_their_gradients(tuner, begin):
     settings = {"num_soft_steps": 3, "clip": 1e6}
     separate = []
     for seed in (1, 2):
@@ -136,18 +86,18 @@ def test_config_is_frozen_documented_and_closed(tuner):
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_what_cannot_work_is_named(tuner):
+def test_what_cannot_work_is_named(tuner, make_prior, make_objective):
     with pytest.raises(ConfigError, match="differentiable"):
-        tuner.init(tuner.Config(), model(), objective(tuner, is_differentiable=False), None, generator())
+        tuner.init(tuner.Config(), make_prior(), make_objective(tuner, is_differentiable=False), None, generator())
     for std in (0.0, math.nan):
         with pytest.raises(ConfigError, match="standard deviation"):
-            tuner.init(tuner.Config(), model(), objective(tuner, assay_std=std), None, generator())
+            tuner.init(tuner.Config(), make_prior(), make_objective(tuner, assay_std=std), None, generator())
 
 
 @pytest.mark.parametrize(("tuner", "goal"), [(drakes, braid), (strl, braid), (braid, drakes)])
-def test_an_objective_that_contradicts_the_name_is_refused(tuner, goal):
+def test_an_objective_that_contradicts_the_name_is_refused(tuner, goal, make_prior, make_objective):
     with pytest.raises(ConfigError, match=tuner.__name__.rsplit(".", 1)[-1]):
-        tuner.init(tuner.Config(), model(), objective(goal), None, generator())
+        tuner.init(tuner.Config(), make_prior(), make_objective(goal), None, generator())
 
 
 @pytest.mark.parametrize(("tuner", "weight"), [(drakes, 0), (braid, 0), (strl, 0.1)])
@@ -156,7 +106,7 @@ def test_a_kl_weight_that_contradicts_the_name_is_refused(tuner, weight):
         tuner.Config(kl_weight=weight)
 
 
-def test_divergence_is_a_failure_and_not_a_policy():
+def test_divergence_is_a_failure_and_not_a_policy(begin):
     state = begin(drakes)
     state.objective.reward.single.fill_(math.nan)
     with pytest.raises(RunFailedError, match="diverged"):

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from pydantic import ValidationError
-from torch import Generator
-
 from plait.design.alphabets import DNA, RNA
 from plait.design.bundles import save_bundle
 from plait.design.errors import BadInputError, ConfigError, CorruptArtifactError
 from plait.design.space import DesignSpace
 from plait.priors.masked_diffusion import Config, init, load, pretrain_init, pretrain_step
+from pydantic import ValidationError
+from torch import Generator
 
 SPACE = DesignSpace.from_template(DNA, "NNNGYNN")
 SMALL = Config(width=32, batch_size=64, num_pretrain_steps=600, validation_interval=25, patience=12)
@@ -55,13 +54,18 @@ def test_pretraining_learns_the_pattern_and_keeps_it():
     assert state.best_elbo == max(looks)
     prior = state.best_prior()
     held = corpus(200, seed=9)
-    gain = prior.elbo(held, generator(), 0)[0].mean() - init(SMALL, SPACE, generator()).elbo(held, generator(), 0)[0].mean()
+    gain = (
+        prior.elbo(held, generator(), 0)[0].mean()
+        - init(SMALL, SPACE, generator()).elbo(held, generator(), 0)[0].mean()
+    )
     assert float(gain) > 1.5
     assert not any(p.requires_grad for p in prior.network.parameters())
 
 
 def test_the_cnn_learns_too():
-    state, _ = train(SMALL.model_copy(update={"backbone": "cnn", "learning_rate": 3e-3, "num_pretrain_steps": 300}), corpus(400))
+    state, _ = train(
+        SMALL.model_copy(update={"backbone": "cnn", "learning_rate": 3e-3, "num_pretrain_steps": 300}), corpus(400)
+    )
     assert state.best_elbo > state.uniform_elbo + 0.1
 
 
@@ -187,8 +191,6 @@ def test_contradictions_are_named():
 @pytest.mark.parametrize(("length", "steps"), [(9, 9), (16, 16), (50, 32), (200, 128)])
 def test_default_steps_follow_the_length(length, steps):
     assert init(Config(width=8), DesignSpace.from_template(DNA, "N" * length), generator()).num_steps == steps
-
-
 
 
 def test_a_prior_can_be_restricted_to_a_smaller_space(tmp_path):

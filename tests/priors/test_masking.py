@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-from torch import Generator
-
 from plait.design.alphabets import DNA, find_alphabet
 from plait.design.errors import UsageError
 from plait.design.space import DesignSpace
 from plait.priors import masked_diffusion
 from plait.priors._masking import MaskedDiffusion
+from torch import Generator
 
 
 def generator(seed=0):

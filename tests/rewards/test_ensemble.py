@@ -25,10 +25,9 @@ def member(network, index):
         hidden = x.flatten(1)
         if isinstance(network, WideConvolution):
             part = slice(index * network.filters, (index + 1) * network.filters)
-            pad = network.kernel.shape[2] // 2
-            mapped = functional.conv1d(
-                x.transpose(1, 2), network.kernel[part], network.kernel_bias[part], padding=pad
-            ).relu()
+            kernel = network.kernel[:, part].reshape(network.width, x.shape[2], network.filters).permute(2, 1, 0)
+            bias, pad = network.kernel_bias[part], network.width // 2
+            mapped = functional.conv1d(x.transpose(1, 2), kernel, bias, padding=pad).relu()
             pooled = torch.cat([mapped.max(-1).values, mapped.mean(-1)], 1)
             hidden = torch.cat([pooled, hidden], 1) if isinstance(network, PositionalConvolution) else pooled
         for weight, bias in zip(network.head.weights, network.head.biases, strict=True):
@@ -105,6 +104,16 @@ def test_family_weights_follow_held_out_skill(model):
     assert torch.equal(model.weights[0::2], model.weights[1::2])
     assert model.calibration.num_held_out > 20
     assert 0.3 < model.calibration.spearman <= 1.0
+
+
+def test_families_without_skill_are_left_out(tmp_path, dataset):
+    motif = ((dataset.tokens[:, :-1] == 2) & (dataset.tokens[:, 1:] == 0)).any(1).astype(float)
+    config = SMALL.model_copy(update={"sharpness": 1000.0, "families": ("mlp", "wide_conv")})
+    model = ensemble.fit(config, replace(dataset, values=motif), torch.Generator().manual_seed(0))
+    assert list(model.networks) == ["wide_conv"]
+    assert model.predict(tokens_of(dataset)).members.shape == (2, 40)
+    model.save(tmp_path)
+    assert list(ensemble.load(tmp_path).networks) == ["wide_conv"]
 
 
 def test_equal_say_without_sharpness(dataset):

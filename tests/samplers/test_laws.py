@@ -1,23 +1,17 @@
 """The samplers' laws against enumeration on a space that can be written out."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
-
 from plait.design.alphabets import DNA
 from plait.design.constraints import GcWindow
 from plait.design.errors import ConfigError
 from plait.design.space import DesignSpace
 from plait.samplers import ancestral, best_of_n, exhaustive
+from scipy.stats import chisquare
 
-_spec = importlib.util.spec_from_file_location("sampler_contract", Path(__file__).with_name("test_contract.py"))
-contract = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(contract)
 SPACE = DesignSpace.from_template(DNA, "NYGN")
 
 
@@ -53,33 +47,33 @@ def counts_of(tokens, designs):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_ancestral_sampling_follows_the_chain(steps):
-    prior = contract.model(SPACE, num_steps=steps)
+def test_ancestral_sampling_follows_the_chain(steps, generator, make_prior, prepare):
+    prior = make_prior(SPACE, num_steps=steps)
     designs, law = exact_law(prior)
-    drawn = ancestral.sample(contract.prepare(ancestral, prior, None, batch_size=6000), 20_000, contract.generator(1))
+    drawn = ancestral.sample(prepare(ancestral, prior, None, batch_size=6000), 20_000, generator(1))
     assert chisquare(counts_of(drawn.tokens, designs), law.numpy() * 20_000).pvalue > 1e-3
     uniform = np.full(len(designs), 20_000 / len(designs))
     assert chisquare(counts_of(drawn.tokens, designs), uniform).pvalue < 1e-9
 
 
-def test_ancestral_sampling_forwards_only_rows_that_change():
-    prior = contract.model(SPACE, num_steps=60)
-    drawn = ancestral.sample(contract.prepare(ancestral, prior, None), 500, contract.generator())
+def test_ancestral_sampling_forwards_only_rows_that_change(generator, make_prior, prepare):
+    prior = make_prior(SPACE, num_steps=60)
+    drawn = ancestral.sample(prepare(ancestral, prior, None), 500, generator())
     assert 500 < drawn.num_forwards <= 3 * 500
 
 
 @pytest.mark.parametrize("num", [1, 4])
-def test_best_of_n_follows_its_order_statistics(num):
-    prior, goal = contract.model(SPACE, num_steps=3), contract.objective(SPACE)
+def test_best_of_n_follows_its_order_statistics(num, generator, make_prior, make_objective, prepare):
+    prior, goal = make_prior(SPACE, num_steps=3), make_objective(SPACE)
     designs, law = exact_law(prior)
     value = goal(designs).conservative
     order = value.argsort()
     below = law[order].cumsum(0)
     expected = torch.zeros_like(law)
     expected[order] = below**num - (below - law[order]).clamp(min=0) ** num
-    state = contract.prepare(best_of_n, prior, goal, num_candidates=num)
+    state = prepare(best_of_n, prior, goal, num_candidates=num)
     goal.reward.calls = 0
-    drawn = best_of_n.sample(state, 8000, contract.generator(2))
+    drawn = best_of_n.sample(state, 8000, generator(2))
     assert goal.reward.calls == 1
     assert float(expected.sum()) == pytest.approx(1)
     share = torch.from_numpy(counts_of(drawn.tokens, designs)) / 8000
@@ -91,19 +85,19 @@ def test_best_of_n_follows_its_order_statistics(num):
 
 
 @pytest.mark.parametrize("chunk_size", [3, 1000])
-def test_exhaustive_finds_the_best_feasible_items(chunk_size):
+def test_exhaustive_finds_the_best_feasible_items(chunk_size, generator, make_prior, make_objective, prepare):
     space = SPACE.model_copy(update={"constraints": (GcWindow(maximum=0.5),)})
-    prior, goal = contract.model(space), contract.objective(space)
+    prior, goal = make_prior(space), make_objective(space)
     every = torch.from_numpy(np.concatenate(list(space.enumerate())))
     values = goal(every).conservative
-    best = exhaustive.sample(contract.prepare(exhaustive, prior, goal, chunk_size=chunk_size), 7, contract.generator())
+    best = exhaustive.sample(prepare(exhaustive, prior, goal, chunk_size=chunk_size), 7, generator())
     assert torch.equal(best.tokens, every[values.argsort(descending=True)[:7]])
     assert best.num_forwards == 0
-    everything = exhaustive.sample(contract.prepare(exhaustive, prior, goal), 10_000, contract.generator())
+    everything = exhaustive.sample(prepare(exhaustive, prior, goal), 10_000, generator())
     assert len(everything.tokens) == len(every) < SPACE.size
 
 
-def test_exhaustive_refuses_a_space_that_is_too_large():
+def test_exhaustive_refuses_a_space_that_is_too_large(make_prior, make_objective, prepare):
     space = DesignSpace.from_template(DNA, "N" * 12)
     with pytest.raises(ConfigError, match="16,777,216"):
-        contract.prepare(exhaustive, contract.model(space), contract.objective(space))
+        prepare(exhaustive, make_prior(space), make_objective(space))

@@ -39,6 +39,9 @@ def demo(home: Home, *, rounds: int = 3, seed: int = 0, report: str | Path | Non
     from plait.campaign.comparison import compare
     from plait.campaign.datasets import import_dataset
 
+    output = Path(report or "report.html").absolute()
+    if not output.parent.is_dir():
+        raise NotFoundError(f"there is no folder {output.parent}", hint="choose another --report")
     scenario, name = find_lab(SCENARIO), f"demo-seed{seed}-rounds{rounds}"
     dataset = f"{DATASET}-seed{seed}"
     with home.registry.begin() as uow:
@@ -70,7 +73,4 @@ def demo(home: Home, *, rounds: int = 3, seed: int = 0, report: str | Path | Non
         )
     home.campaign.run(name, lab=SCENARIO)
     compare(home.ports, name)
-    output = Path(report or "report.html").absolute()
-    if not output.parent.is_dir():
-        raise NotFoundError(f"there is no folder {output.parent}", hint="choose another --report")
     return Demo(name, output, home.report(name, output))

@@ -41,19 +41,23 @@ def create_home(home: str | Path | None = None, *, database_url: str | None = No
     """Make a home, or bring an existing one up to date; both are safe to repeat.
 
     Raises:
+        NotFoundError: The folder cannot be made.
         WrongStateError: The home exists with another database, or was written by a newer Plait.
     """
-    path = home_path(home)
-    before = load_settings(path).database_url if (path / SETTINGS_FILE).exists() else None
-    if database_url and before not in (None, database_url):
-        raise WrongStateError(f"{path} already uses another database", hint="choose another --home")
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if database_url:
-        save_settings(path, database_url=database_url)
-    made = Home(path, **options)
     from plait.registry.store import Registry
 
+    path = home_path(home)
+    is_used = (path / SETTINGS_FILE).exists() or (path / "plait.db").exists()
+    if database_url and is_used and load_settings(path).database_url != database_url:
+        raise WrongStateError(f"{path} already uses another database", hint="choose another --home")
+    made = Home(path, database_url=database_url, **options)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise NotFoundError(f"{path} cannot be made: {error.strerror}", hint="choose another --home") from error
     Registry.create(made.settings.database_url).close()
+    if database_url:
+        save_settings(path, database_url=database_url)
     return made
 
 

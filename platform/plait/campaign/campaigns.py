@@ -84,11 +84,14 @@ def resolve_space(
     if given.alphabet is not None and find_alphabet(given.alphabet) != find_alphabet(version.alphabet):
         raise ConfigError(f"space.alphabet is {given.alphabet}, the dataset's is {version.alphabet}")
     alphabet = find_alphabet(version.alphabet)
-    for what, length in (("length", given.length), ("template", len(given.template) if given.template else None)):
-        if length is not None and length != version.length:
-            raise ConfigError(f"space.{what} has {length} letters, the dataset's sequences have {version.length}")
+    if given.length is not None and given.length != version.length:
+        raise ConfigError(f"space.length is {given.length}, the dataset's sequences have {version.length} letters")
     if given.template is not None:
         space = DesignSpace.from_template(alphabet, given.template, given.constraints, given.strand_symmetric)
+        if space.length != version.length:
+            raise ConfigError(
+                f"space.template has {space.length} positions, the dataset's sequences have {version.length} letters"
+            )
     else:
         columns = [sorted(set(letters)) for letters in zip(*sequences, strict=True)]
         allowed = tuple(c[0] if len(c) == 1 else alphabet.letters for c in columns)

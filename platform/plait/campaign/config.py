@@ -35,12 +35,6 @@ class SpaceConfig(_Section):
     constraints: tuple[AnyConstraint, ...] = ()
     strand_symmetric: bool = False
 
-    @model_validator(mode="after")
-    def _length_fits_template(self) -> SpaceConfig:
-        if self.length is not None and self.template is not None and len(self.template) != self.length:
-            raise ValueError(f"the template has {len(self.template)} letters, length says {self.length}")
-        return self
-
 
 class PriorConfig(_Section):
     """The generative prior: trained on a corpus file or dataset, or a registered model."""

@@ -19,20 +19,20 @@ from plait.execution.loop import FAILURE, RESULT, Share, Worker, reason_of, run_
 def work(config: dict[str, Any]) -> None:
     """One worker. A worker that is lost is Ray's to replace; a job that fails is not tried again.
 
-    A failing worker leaves its reason and closes the process group, which frees the others from their waiting; they
-    find the reason and end as well.
+    A failing worker leaves its reason before it raises; Ray then replaces the whole group (others may be waiting for
+    this one), and the new workers find the reason and end.
     """
     share: Share = config["share"]
-    if (share.directory / RESULT).exists():  # another worker was lost after the end
+    if any((share.directory / end).exists() for end in (RESULT, FAILURE)):
         return
     torch.set_num_threads(share.torch_threads)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     worker = Worker(
         save=lambda step, state: _report(rank, step, state),
+        average_gradients=average_gradients,
         rank=rank,
         size=size,
-        average_gradients=average_gradients,
         agree=agree,
         seconds_between_checkpoints=share.seconds_between_checkpoints,
     )
@@ -41,12 +41,11 @@ def work(config: dict[str, Any]) -> None:
     try:
         run_worker(share.job, share.directory, share.seed, worker, states[rank] if states else None)
     except PeerLostError:
-        if not (share.directory / FAILURE).exists():
-            raise
+        raise
     except Exception as error:
         message, hint = reason_of(error)
         write_atomically(share.directory / FAILURE, json.dumps({"message": message, "hint": hint}).encode())
-        torch.distributed.destroy_process_group()
+        raise
 
 
 def _report(rank: int, step: int, state: dict[str, Any]) -> None:

@@ -8,10 +8,9 @@ linear and complete (mask probability t, no cut-off near 0). Pre-training minimi
 the bound of the paper with its time integrated out (less variance for short designs). The exponential average of the
 weights is what is judged and kept; a model that does not beat the uniform law on held-out sequences is not kept.
 
-    prior = masked_diffusion.init(config, space, generator)
-    state = masked_diffusion.pretrain_init(config, prior, corpus, generator)
+    state = pretrain_init(config, init(config, space, generator), corpus, generator)
     while not state.is_finished:
-        info = masked_diffusion.pretrain_step(state)
+        info = pretrain_step(state)
     prior = state.best_prior()
 """
 
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ from plait.priors.base import AverageGradients, keep_gradients
 
 LONGEST_MLP = 16
 FEWEST_SEQUENCES = 20
+HELD_OUT_DRAWS = 8
 SIGNIFICANCE = 3.0
 """Standard errors by which a trained prior must beat the uniform law on held-out sequences."""
 
@@ -165,7 +165,7 @@ class PretrainState:
     best_elbo: float
     best: dict[str, Tensor]
     step: int = 0
-    num_stale: int = field(default=0)
+    num_stale: int = 0
 
     @property
     def is_finished(self) -> bool:
@@ -229,14 +229,14 @@ def pretrain_init(config: Config, prior: MaskedDiffusion, corpus: Tensor, genera
     order = torch.randperm(len(items), generator=shared, device=device)
     num_held_out = max(5, round(config.holdout_fraction * len(items)))
     held_out = items[order[:num_held_out][: config.max_holdout]]
-    sizes = torch.cat([prior.draw_sizes(_draws(prior), shared) for _ in range(len(held_out))])
+    sizes = torch.cat([prior.draw_sizes(HELD_OUT_DRAWS, shared) for _ in range(len(held_out))])
     average = prior.clone(is_trainable=False)
     prior.network.requires_grad_(True)
     state = PretrainState(
         config=config,
         prior=prior,
         average=average,
-        optimiser=torch.optim.Adam(prior.network.parameters(), lr=config.learning_rate),
+        optimiser=torch.optim.Adam(prior.network.parameters(), lr=config.learning_rate, fused=True),
         generator=generator,
         corpus=corpus[~torch.isin(item_of, order[:num_held_out])],
         held_out=held_out,
@@ -288,15 +288,10 @@ def _look(state: PretrainState) -> float:
 
 def _held_out_elbo(state: PretrainState) -> Tensor:
     """ELBO per free position of each held-out sequence, (m,) nats, by the averaged weights, always the same masks."""
-    draws = _draws(state.prior)
     with torch.no_grad():
-        tokens = state.held_out.repeat_interleave(draws, 0)
+        tokens = state.held_out.repeat_interleave(HELD_OUT_DRAWS, 0)
         likelihood = state.average.log_likelihood_in_chunks(tokens, state.held_out_masks)
-    return (likelihood / state.held_out_masks.sum(-1)).view(-1, draws).mean(-1)
-
-
-def _draws(prior: MaskedDiffusion) -> int:
-    return min(len(prior.free), 8)
+    return (likelihood / state.held_out_masks.sum(-1)).view(-1, HELD_OUT_DRAWS).mean(-1)
 
 
 def _spanning(length: int, kernel: int) -> tuple[int, ...]:

@@ -55,7 +55,9 @@ class LocalArtifacts:
         """
         directory = self._kept / self._checked(sha256)
         if bundle_hash(directory) != sha256:
-            raise CorruptArtifactError(f"{directory} differs from its recorded SHA-256", hint="restore it from a backup")
+            raise CorruptArtifactError(
+                f"{directory} differs from its recorded SHA-256", hint="restore it from a backup"
+            )
         return directory
 
     def put_json(self, document: Any) -> str:

@@ -63,7 +63,9 @@ def held_out_scatter(data: ReportData) -> Picture:
         figure,
         "held-out",
         "Can a model predict what it has not seen?",
-        "Each dot is a sequence that was hidden from the model; the nearer to the dashed diagonal, the better it was predicted.",
+        "Each dot is a sequence that was hidden from the model; the nearer to the dashed diagonal, the "
+        "better it was predicted.",
         f"Scatter of {len(predicted)} held-out sequences, predicted against measured: Spearman correlation "
-        f"{number(benchmark.held_out_spearman, 2)}, {percent(benchmark.coverage_90)} of readings inside the 90% interval.",
+        f"{number(benchmark.held_out_spearman, 2)}, {percent(benchmark.coverage_90)} of readings inside the "
+        "90% interval.",
     )

@@ -51,12 +51,13 @@ def logos(data: ReportData) -> Picture:
             panel.set_title(f"{name} ({count:,} sequences)", fontsize=9.5)
             if row == len(present) - 1:
                 panel.set_xlabel("position")
+    key = _PROTEIN_KEY if _is_protein(data.alphabet_letters) else ""
     return finish(
         figure,
         "logos",
         "Which letters stand where",
-        "The taller a letter, the more of the sequences have it at that position; an empty position may hold anything, and "
-        f"shaded positions are fixed by the template.{_PROTEIN_KEY if _is_protein(data.alphabet_letters) else ''}",
+        "The taller a letter, the more of the sequences have it at that position; an empty position may hold "
+        f"anything, and shaded positions are fixed by the template.{key}",
         "Sequence logos by position. Most frequent letters: "
         + "; ".join(f"{name} {consensus(sequences)}" for name, sequences in sets if sequences)
         + ".",

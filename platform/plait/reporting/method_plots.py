@@ -71,13 +71,14 @@ def rewards_by_method(data: ReportData) -> Picture:
         if data.has_truth
         else " The truth is not known here: filled boxes show what a judge model says that the optimiser never saw."
     )
+    verb = "reads" if data.has_truth else "is judged to read"
     return finish(
         figure,
         "methods-rewards",
         "Rewards by method",
-        f"What each method's batch was predicted to read (open) beside what it {'reads' if data.has_truth else 'is judged to read'} "
-        "(filled); boxes hold the middle half, whiskers reach from the 10% to the 90% quantile, and an open box far on the "
-        f"better side of its filled neighbour promised too much.{stand_in}",
+        f"What each method's batch was predicted to read (open) beside what it {verb} (filled); boxes hold the middle "
+        "half, whiskers reach from the 10% to the 90% quantile, and an open box far on the better side of its filled "
+        f"neighbour promised too much.{stand_in}",
         f"Box plots by method; {word} medians in {data.unit or 'the assay unit'}: {medians or 'none known'}.",
     )
 
@@ -107,14 +108,17 @@ def over_optimisation(data: ReportData) -> Picture:
     figure.legend(handles=lines[: 3 if data.has_truth else 2], loc="outside upper left", ncols=3)
     ends = "; ".join(f"{method_name(m)}: {_ends(trajectory_of(data, m), decimals, data.has_truth)}" for m in methods)
     found = ", ".join(method_name(case.method) for case in over_optimised(data)) or "no method"
+    truth_line, shown = (
+        ("solid", "predicted, judged and measured") if data.has_truth else ("dashed", "predicted and judged")
+    )
     return finish(
         figure,
         "over-optimisation",
         "Over-optimisation: does the truth follow the prediction?",
-        "Each dot is a look at the policy, further right the further it has moved from natural sequences (scales differ between "
-        f"panels); where the dotted line goes on improving while the {'solid' if data.has_truth else 'dashed'} one turns, the model is being fooled.",
-        f"Lines of predicted{', judged and measured' if data.has_truth else ' and judged'} value against path KL. {ends}. "
-        f"Over-optimisation seen in: {found}.",
+        "Each dot is a look at the policy, further right the further it has moved from natural sequences (scales "
+        f"differ between panels); where the dotted line goes on improving while the {truth_line} one turns, the model "
+        "is fooled.",
+        f"Lines of {shown} value against path KL. {ends}. Over-optimisation seen in: {found}.",
     )
 
 
@@ -123,8 +127,8 @@ def _curve(panel: Axes, method: str, kl: Values, values: tuple[float | None, ...
     known, colour = np.isfinite(numbers), method_colour(method)
     panel.plot(kl[known], numbers[known], style, color=colour, linewidth=1.8)
     panel.scatter(
-        kl[known], numbers[known], s=26, marker=method_marker(method), facecolor=colour if style == "-" else PAPER, edgecolor=colour,
-        linewidths=1.1, zorder=3,
+        kl[known], numbers[known], s=26, marker=method_marker(method), linewidths=1.1, zorder=3,
+        facecolor=colour if style == "-" else PAPER, edgecolor=colour,
     )  # fmt: skip
 
 
@@ -175,7 +179,7 @@ def variety(
         figure,
         key,
         title,
-        "Left, how much designs differ from each other (0: all the same); right, how many letters they are away from anything "
-        "measured before. Longer bars explore more, which is only good if the values hold.",
+        "Left, how much designs differ from each other (0: all the same); right, how many letters they are away from "
+        "anything measured before. Longer bars explore more, which is only good if the values hold.",
         f"Bars of diversity and novelty: {spoken}.",
     )

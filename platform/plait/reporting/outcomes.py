@@ -105,7 +105,10 @@ def compare(data: ReportData) -> Contest:
 
 
 def is_clearly_apart(data: ReportData, a: MethodResult, b: MethodResult) -> bool:
-    """Whether two methods' medians differ by more than two standard errors (1.25 sd / sqrt n each); never below 8 designs."""
+    """Whether two methods' medians differ by over two standard errors, 1.25 sd / sqrt n each.
+
+    Never with fewer than 8 designs on either side.
+    """
     x, y = outcomes_of(data, a), outcomes_of(data, b)
     if min(len(x), len(y)) < 8:
         return False
@@ -136,7 +139,7 @@ class OverOptimisation:
 
 
 def over_optimised(data: ReportData) -> list[OverOptimisation]:
-    """Methods that ended worse than their own best by over a quarter of the data's standard deviation, unseen by the proxy."""
+    """Methods that ended worse than their own best by over a quarter of the data's deviation, unseen by the proxy."""
     values = finite(data.benchmark.values)
     tolerance = 0.25 * float(values.std()) if len(values) else 0.0
     sign, found = direction(data), []

@@ -42,7 +42,8 @@ def round_over_round(data: ReportData) -> Picture:
     """Box plots of offline values and of each round's designs, with the best offline reading as a line."""
     decimals = value_decimals(data)
     columns = [Column("offline", GREY, np.zeros(0), finite(data.benchmark.values))]
-    for summary in data.rounds:
+    proposed = [summary for summary in data.rounds if summary.sequences]
+    for summary in proposed:
         measured = finite(summary.measured)
         label = f"round {summary.number}\n{len(measured)} of {len(summary.sequences)}\nmeasured"
         columns.append(Column(label, BLUE, finite(summary.predicted_mean), measured))
@@ -54,13 +55,14 @@ def round_over_round(data: ReportData) -> Picture:
     paired_boxes(axes, columns)
     value_axis(axes, data)
     box_legend(axes, "measured")
-    medians = "; ".join(_spoken(summary, decimals) for summary in data.rounds)
+    medians = "; ".join(_spoken(summary, decimals) for summary in proposed)
     return finish(
         figure,
         "rounds-values",
         "Round over round",
-        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. Rounds work when filled "
-        f"boxes move {'up' if data.goal == 'maximize' else 'down'}, past the dashed line of the best offline reading.",
+        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. Rounds work when "
+        f"filled boxes move {'up' if data.goal == 'maximize' else 'down'}, past the dashed line of the best offline "
+        "reading.",
         f"Box plots of offline values (median {number(data.offline_median, decimals)}) and rounds: {medians}.",
     )
 
@@ -68,7 +70,8 @@ def round_over_round(data: ReportData) -> Picture:
 def _spoken(summary: RoundSummary, decimals: int) -> str:
     measured = finite(summary.measured)
     if len(measured) == 0:
-        return f"round {summary.number} not measured yet, predicted median {number(float(np.median(summary.predicted_mean)), decimals)}"
+        predicted = number(float(np.median(summary.predicted_mean)), decimals)
+        return f"round {summary.number} not measured yet, predicted median {predicted}"
     return f"round {summary.number} measured median {number(float(np.median(measured)), decimals)}"
 
 
@@ -95,8 +98,9 @@ def proxy_against_measured(data: ReportData) -> Picture:
         figure,
         "rounds-calibration",
         "Predicted against measured",
-        "Each mark is a design, its bar the interval that should hold the reading nine times out of ten; blue marks lie inside "
-        "their interval, red crosses outside. Well calibrated means about 90% inside, useful means a cloud that rises.",
+        "Each mark is a design, its bar the interval that should hold the reading nine times out of ten; dots lie "
+        "inside their interval, crosses outside. Well calibrated means about 90% inside, useful means a cloud that "
+        "rises.",
         "Scatter of predicted against measured values: "
         + "; ".join(
             f"round {s.number}, {len(t[2])} designs, {_calibration(s)}" for s, t in zip(rounds, triples, strict=True)
@@ -122,8 +126,8 @@ def _intervals(panel: Axes, mean: Values, std: Values, read: Values) -> None:
         left, right = np.maximum(mean - _Z90 * std, low)[chosen], np.minimum(mean + _Z90 * std, high)[chosen]
         panel.hlines(read[chosen], left, right, color=colour, alpha=0.25, linewidth=1.0, rasterized=is_raster)
         panel.scatter(
-            mean[chosen], read[chosen], s=16, color=colour, marker=marker, alpha=0.85, linewidths=1.2 if marker == "x" else 0,
-            label=label, zorder=3, rasterized=is_raster,
+            mean[chosen], read[chosen], s=16, color=colour, marker=marker, alpha=0.85, label=label, zorder=3,
+            linewidths=1.2 if marker == "x" else 0, rasterized=is_raster,
         )  # fmt: skip
 
 
@@ -135,13 +139,14 @@ def _calibration(summary: RoundSummary) -> str:
 
 def round_variety(data: ReportData) -> Picture:
     """Diversity and novelty by round."""
+    proposed = [summary for summary in data.rounds if summary.sequences]
     return variety(
         "rounds-variety",
         "Diversity and novelty by round",
-        [f"round {summary.number}" for summary in data.rounds],
-        [BLUE] * len(data.rounds),
-        [summary.diversity for summary in data.rounds],
-        [summary.novelty for summary in data.rounds],
+        [f"round {summary.number}" for summary in proposed],
+        [BLUE] * len(proposed),
+        [summary.diversity for summary in proposed],
+        [summary.novelty for summary in proposed],
     )
 
 
@@ -154,7 +159,7 @@ def funnel(data: ReportData) -> Picture:
     figure, panels = grid_figure(len(rounds), 3, 0.9 + 0.3 * stages, share=False)
     for panel, summary in zip(panels, rounds, strict=True):
         names, counts = [name for name, _ in summary.funnel], [count for _, count in summary.funnel]
-        bars = panel.barh(range(len(names)), np.maximum(counts, 0.8), left=0.7, color=SKY, height=0.7)
+        bars = panel.barh(range(len(names)), np.maximum(counts, 0.7) - 0.7, left=0.7, color=SKY, height=0.7)
         panel.bar_label(bars, [f"{count:,}" for count in counts], padding=4, fontsize=9)
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
@@ -172,7 +177,8 @@ def funnel(data: ReportData) -> Picture:
         figure,
         "funnel",
         "From candidates to the plate",
-        "From top to bottom, how many candidates were left after each step of the selection; a bar that shrinks sharply is "
-        "the step that decided.",
+        "From top to bottom, where candidates came from (sampled from the policy; enumerated, every sequence of "
+        "the space) and how many were left after each step of the selection; where a bar shrinks sharply, "
+        "that step decided.",
         f"Bars of candidates left after each step. {spoken}.",
     )

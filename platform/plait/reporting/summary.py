@@ -35,9 +35,9 @@ def _asked(data: ReportData) -> str:
     wanted = "high" if data.goal == "maximize" else "low"
     size = f"{data.space_size:,}" if data.space_size < 10**9 else f"about 10^{len(str(data.space_size)) - 1}"
     return (
-        f"The campaign looks for sequences{_form(data)} with a {wanted} {data.assay}. It learnt from {data.benchmark.num_items:,} "
-        f"measured sequences, whose best reads {with_unit(data, data.offline_best)} and whose median is "
-        f"{with_unit(data, data.offline_median)}; the design space holds {size} sequences."
+        f"The campaign looks for sequences{_form(data)} with a {wanted} {data.assay}. It learnt from "
+        f"{data.benchmark.num_items:,} measured sequences, whose best reads {with_unit(data, data.offline_best)} and "
+        f"whose median is {with_unit(data, data.offline_median)}; the design space holds {size} sequences."
     )
 
 
@@ -64,7 +64,9 @@ def _rounds(data: ReportData) -> str:
     if beat == 0:
         return f"{text}: no design beat the best offline sequence ({with_unit(data, data.offline_best)})."
     share = percent(beat / len(measured))
-    return f"{text}; {beat:,} designs ({share} of those measured) beat the best offline sequence ({with_unit(data, data.offline_best)})."
+    noun = "design beats" if beat == 1 else "designs beat"
+    text += f"; {beat:,} {noun} the best offline sequence ({with_unit(data, data.offline_best)})"
+    return f"{text}, {share} of those measured."
 
 
 def _median(data: ReportData, method: MethodResult) -> str:
@@ -90,7 +92,8 @@ def _contest(data: ReportData) -> str:
         lead = direction(data) * (
             float(np.median(outcomes_of(data, contest.winner))) - float(np.median(outcomes_of(data, offline)))
         )
-        text += f"; the best offline sequences {'have' if lead > 0 else 'are not beaten: they have'} {_median(data, offline)}"
+        verb = "have" if lead > 0 else "are not beaten: they have"
+        text += f"; the best offline sequences {verb} {_median(data, offline)}"
     if not data.has_truth:
         text += ". The true values are unknown here, so a judge model that the optimiser never saw stands in for them"
     return text + ". This is one run; another seed may order close methods differently."
@@ -104,8 +107,8 @@ def _braid(data: ReportData) -> str:
     if contest.winner.method == "exhaustive":
         verb = "wins" if contest.is_clear else "is at least as good as the rest"
         text = (
-            f"Scoring every sequence of the space (exhaustive) {verb}: where a space is small enough for that, it is the "
-            "honest baseline, and fine-tuning a generative model is not needed."
+            f"Scoring every sequence of the space (exhaustive) {verb}: where a space is small enough for that, it is "
+            "the honest baseline, and fine-tuning a generative model is not needed."
         )
     tried = [m for m in data.methods if m.method in CONSERVATIVE]
     if contest.braid is None or contest.winner.method in CONSERVATIVE:
@@ -113,7 +116,8 @@ def _braid(data: ReportData) -> str:
             text if contest.braid is not None or not tried else f"{text} BRAID has no result that counts here.".strip()
         )
     verdict = "does not win" if is_clearly_apart(data, contest.winner, contest.braid) else "does not clearly win"
-    return f"{text} BRAID {verdict} here: its better variant, {method_name(contest.braid.method)}, has a {outcome_word(data)} median of {_median(data, contest.braid)}.".strip()
+    text += f" BRAID {verdict} here: its better variant, {method_name(contest.braid.method)}, has a "
+    return f"{text}{outcome_word(data)} median of {_median(data, contest.braid)}.".strip()
 
 
 def _collapse(data: ReportData) -> str:
@@ -125,7 +129,7 @@ def _collapse(data: ReportData) -> str:
     names = ", ".join(
         f"{method_name(m.method)} ({percent(m.unique_fraction)} of its samples were different)" for m in collapsed
     )
-    return f"Collapsed: {names}. A collapsed method keeps repeating a few sequences and counts as failed, whatever its score."
+    return f"Collapsed: {names}. A collapsed method repeats a few sequences and counts as failed, whatever its score."
 
 
 def _over_optimisation(data: ReportData) -> str:
@@ -133,7 +137,7 @@ def _over_optimisation(data: ReportData) -> str:
         return ""
     found, word = over_optimised(data), outcome_word(data)
     if not found:
-        return f"Over-optimisation was not seen: in no fine-tuning did the {word} value fall while the prediction kept improving."
+        return f"Over-optimisation was not seen: in no fine-tuning did the {word} value fall while the prediction held."
     cases = "; ".join(
         f"in {method_name(case.method)} the prediction went from {number(case.proxy_at_peak, value_decimals(data))} to "
         f"{number(case.proxy_at_end, value_decimals(data))} while the {word} value went from "

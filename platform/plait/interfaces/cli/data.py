@@ -52,7 +52,7 @@ def check(
     std_column: StdColumn = None,
     batch_column: BatchColumn = None,
 ) -> None:
-    """Read a table and say what it holds; nothing is stored, no home is needed."""
+    """Read a table and say what it holds; no home is needed."""
     from plait.bootstrap.verbs import Columns, check_table, read_table
 
     columns = Columns(sequence_column, value_column, replicate_column, std_column, batch_column)
@@ -85,7 +85,7 @@ def import_(
     std_column: StdColumn = None,
     batch_column: BatchColumn = None,
 ) -> None:
-    """Register a table as a dataset version; the same content twice is one version."""
+    """Register a table as a dataset version; safe to repeat."""
     from plait.bootstrap.verbs import Columns
 
     columns = Columns(sequence_column, value_column, replicate_column, std_column, batch_column)
@@ -156,7 +156,7 @@ def show(session: Session, name: Name) -> None:
 
 
 def benchmark(session: Session, name: Name) -> None:
-    """What a dataset can teach: noise ceiling, held-out correlation, and a warning where that is little."""
+    """What a dataset can teach, and a warning where that is little."""
     with session.open() as home:
         found = home.data.benchmark(name)
     document: dict[str, Any] = {"dataset": name, **asdict(found)}

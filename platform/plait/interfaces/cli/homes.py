@@ -43,7 +43,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the offline draw and the campaign.")] = 0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML file [report.html].")] = None,
 ) -> None:
-    """Run a whole campaign on measured 5' splice sites, all methods side by side, and write the report."""
+    """Run a campaign on measured splice sites and write its report."""
     from plait.bootstrap.demo import demo as run_demo
 
     with session.open(create=True) as home:

@@ -76,7 +76,7 @@ def show(session: Session, name: Name) -> None:
 def promote(
     session: Session, name: Name, alias: Annotated[str, typer.Option(metavar="NAME", help="Such as champion.")]
 ) -> None:
-    """Point an alias at a model version; what it pointed at before stays on record."""
+    """Point an alias at a model version; its history is kept."""
     with session.open() as home:
         found = home.model.promote(name, alias=alias)
     session.show(found, f"{found.name}@{alias} is version {found.version}")
@@ -104,7 +104,7 @@ def train(
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process.")] = 0,
 ) -> None:
-    """Train a prior on a dataset's sequences or a corpus file, and register it."""
+    """Train a prior on a dataset or a corpus file, and register it."""
     with session.open() as home:
         found = home.prior.train(
             name,

@@ -75,13 +75,13 @@ class ProgressBars:
 
 def _make_bars(stream: TextIO) -> Bars:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}", markup=False),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.message}", markup=False),
+        TextColumn("{task.fields[message]}", markup=False),
     )
     return Progress(*columns, console=Console(file=stream), redirect_stdout=False)

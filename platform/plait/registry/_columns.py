@@ -1,0 +1,132 @@
+"""What tables are made of: names, columns, checks, and types that refuse what a database would change silently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from plait.design.errors import BadInputError
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""Keys: 64 bits on both databases (SQLite's INTEGER is)."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, timezone-aware in Python and UTC in the database (SQLite would drop the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise BadInputError(f"the time {value} has no timezone", hint="give one, such as UTC")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        if not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Finite(TypeDecorator[float]):
+    """A float64 that is a number: NaN would become NULL on SQLite and stay NaN on PostgreSQL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        """To the database."""
+        if value is not None and not math.isfinite(value):
+            raise BadInputError(f"{value} cannot be stored as a value", hint="give a finite number")
+        return value
+
+
+LARGEST = "1.7976931348623157e308"
+
+
+def key() -> Column[int]:
+    """The primary key `id`."""
+    return Column("id", Id, primary_key=True)
+
+
+def of(table: str, name: str | None = None, *, optional: bool = False) -> Column[int]:
+    """A reference to a row of another table, called TABLE_id by default."""
+    return Column(name or f"{table}_id", Id, ForeignKey(f"{table}.id"), nullable=optional)
+
+
+def moment(name: str = "created_at", *, optional: bool = False) -> Column[Any]:
+    """A time."""
+    return Column(name, UtcDateTime, nullable=optional)
+
+
+def by() -> tuple[Column[int], Column[Any]]:
+    """Who made the row, and when."""
+    return of("actor", "created_by"), moment()
+
+
+def words(name: str = "name", *, optional: bool = False) -> Column[str]:
+    """Text of any length."""
+    return Column(name, Text, nullable=optional)
+
+
+def sha(name: str) -> Column[str]:
+    """A SHA-256 in 64 hex digits."""
+    return Column(name, String(64), nullable=False)
+
+
+def count(name: str) -> Column[int]:
+    """A whole number of 32 bits."""
+    return Column(name, Integer, nullable=False)
+
+
+def document(name: str) -> Column[Any]:
+    """A JSON document."""
+    return Column(name, JSON, nullable=False)
+
+
+def number(name: str, *, optional: bool = False) -> Column[Any]:
+    """A finite float64."""
+    return Column(name, Finite, nullable=optional)
+
+
+def is_one_of(name: str, values: Iterable[str]) -> CheckConstraint:
+    """The column holds one of these."""
+    return CheckConstraint(f"{name} IN ({', '.join(repr(str(v)) for v in values)})", name=name)
+
+
+def is_finite(name: str) -> CheckConstraint:
+    """The column holds a number (PostgreSQL: NaN = NaN, and NaN is above everything)."""
+    return CheckConstraint(f"{name} = {name} AND {name} BETWEEN -{LARGEST} AND {LARGEST}", name=f"{name}_finite")

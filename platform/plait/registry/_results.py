@@ -1,0 +1,103 @@
+"""Readings that come back from the lab, as measurements of designs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, insert, select
+
+from plait.campaign.records import NewResult, Result, RoundState, Upload
+from plait.design.errors import WrongStateError
+from plait.registry import audit
+from plait.registry import tables as t
+from plait.registry._campaigns import measured, round_row, round_rows
+from plait.registry._datasets import add_upload
+from plait.registry._designs import design_rows
+from plait.registry.transaction import Transaction
+
+OPEN_FOR_RESULTS = (RoundState.ORDERED, RoundState.MEASURING, RoundState.MEASURED)
+
+
+def add_results(
+    tx: Transaction, campaign: str, number: int, results: Sequence[NewResult], actor: str, upload: Upload | None
+) -> int:
+    """Registers readings; the number that were new (an equal one again is not an error, another value is).
+
+    An ok reading is a measurement row (with design_id, round); a failed well is kept with status failed.
+
+    Raises:
+        BadInputError: A value that is not finite.
+        NotFoundError: No such campaign, round or design.
+        WrongStateError: The round is not being measured, or a reading contradicts a registered one.
+    """
+    tx.lock()
+    row = round_row(tx, campaign, number)
+    if row.state not in OPEN_FOR_RESULTS:
+        raise WrongStateError(f"round {number} of '{campaign}' is {row.state}; it takes no results")
+    designs = design_rows(tx, campaign, number, [r.design_id for r in results])
+    known = {(r.design_id, r.replicate): r.value for r in tx.rows(_results(row.id))}
+    new = _new(results, known)
+    if not new:
+        return 0
+    common = {
+        "assay_id": row.assay_id,
+        "upload_id": add_upload(tx, upload, actor),
+        "round_id": row.id,
+        **tx.by(actor),
+    }
+    values = [
+        {
+            "design_id": designs[r.design_id].id,
+            "sequence_id": designs[r.design_id].sequence_id,
+            "value": r.value,
+            "status": "failed" if r.value is None else "ok",
+            "replicate": r.replicate,
+            **common,
+        }
+        for r in new
+    ]
+    tx.connection.execute(insert(t.measurement), values)
+    details = {"num_new": len(new), "num_failed": sum(r.value is None for r in new)}
+    audit.record(tx, actor, "results.added", f"campaign/{campaign}/round/{number}", details)
+    return len(new)
+
+
+def _new(results: Sequence[NewResult], known: dict[tuple[str, str], float | None]) -> list[NewResult]:
+    new = []
+    for result in results:
+        key = (result.design_id, result.replicate)
+        if key not in known:
+            known[key] = result.value
+            new.append(result)
+        elif known[key] != result.value:
+            was, now = ("failed" if value is None else f"{value:g}" for value in (known[key], result.value))
+            raise WrongStateError(
+                f"{result.design_id} replicate {result.replicate} is registered as {was}, not {now}",
+                hint="name another replicate if the well was measured again",
+            )
+    return new
+
+
+def _results(round_id: int) -> Select[Any]:
+    rows = measured(round_id).subquery()
+    columns = rows.c.value, rows.c.replicate, rows.c.created_at
+    return (
+        select(*columns, t.design.c.name.label("design_id"), t.actor.c.name.label("actor"))
+        .join_from(rows, t.design, t.design.c.id == rows.c.design_id)
+        .join(t.actor, t.actor.c.id == rows.c.created_by)
+        .order_by(rows.c.id)
+    )
+
+
+def results(tx: Transaction, campaign: str, number: int | None = None) -> list[Result]:
+    """All results, oldest first (by round).
+
+    Raises:
+        NotFoundError: No such campaign.
+    """
+    return [
+        Result(row.design_id, row.value, row.replicate, row.actor, row.created_at)
+        for of_round in round_rows(tx, campaign, number)
+        for row in tx.rows(_results(of_round.id))
+    ]

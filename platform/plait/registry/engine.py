@@ -1,0 +1,106 @@
+"""Connections: one code path for SQLite (embedded) and PostgreSQL (psycopg 3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, StatementError
+
+from plait.design.errors import ConfigError, NotFoundError, PlaitError, WrongStateError
+
+BUSY_SECONDS = 60
+PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "recursive_triggers": "ON"}
+
+
+def parse_url(url: str) -> URL:
+    """The address of a registry, with the driver that Plait uses.
+
+    Raises:
+        ConfigError: Neither a SQLite file nor a PostgreSQL database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError("the database URL cannot be read", hint="use sqlite:////path/plait.db") from error
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        raise ConfigError(
+            f"a registry cannot live in '{parsed.render_as_string()}'",
+            hint="use sqlite:////absolute/path/plait.db or postgresql://user@host/database",
+        )
+    return parsed
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite registry, None on PostgreSQL."""
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+
+def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
+    """An engine whose transactions are safe for read-modify-write.
+
+    On SQLite every transaction is BEGIN IMMEDIATE: a second process waits up to a minute for the first.
+
+    Args:
+        url: From parse_url.
+        foreign_keys: Off only while migrations rebuild tables (SQLite).
+
+    Raises:
+        ConfigError: The driver is not installed.
+    """
+    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False)}
+    try:
+        if sqlite_file(url) is None:
+            return create_engine(url, pool_pre_ping=True, **options)
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_timeout=BUSY_SECONDS, **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise ConfigError(
+            "PostgreSQL needs its driver", hint="install it: python -m pip install 'plait[postgres]'"
+        ) from error
+    pragmas = {**PRAGMAS, "foreign_keys": "ON" if foreign_keys else "OFF"}
+
+    def prepare(driver_connection: Any, _record: object) -> None:
+        driver_connection.isolation_level = None  # transactions are ours, not the driver's
+        for name, value in pragmas.items():
+            driver_connection.execute(f"PRAGMA {name}={value}")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Turns what a database says about its own state into errors that say what to do.
+
+    Raises:
+        NotFoundError: The database cannot be reached.
+        WrongStateError: It stayed locked for longer than a minute.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        where = url.render_as_string(hide_password=True)
+        if "locked" in str(error.orig):
+            raise WrongStateError(
+                f"{where} is busy: another process has been writing for {BUSY_SECONDS} s", hint="try again later"
+            ) from error
+        if error.connection_invalidated or error.statement is None:
+            raise NotFoundError(f"{where} cannot be reached: {error.orig}", hint="is the database running?") from error
+        raise
+    except StatementError as error:
+        if isinstance(error.orig, PlaitError):
+            raise error.orig from None
+        raise

@@ -1,0 +1,195 @@
+"""Fenced leases: one owner at a time, told apart by a token that only grows.
+
+A lease is a row, taken by a conditional UPDATE. Its owner counts up a heartbeat from a thread of its own. No clock of
+another machine is believed: a contender takes the lease over after it has itself watched the heartbeat stand still
+for the time to live, or at once if the owner was a process of this host that is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Row, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+
+from plait.design.errors import WrongStateError
+from plait.registry.tables import lease
+
+TIME_TO_LIVE = 30.0
+"""Seconds that a heartbeat must stand still before a stranger's lease is taken over."""
+
+POLL = 0.5
+"""Seconds between two looks at a lease that another one holds."""
+
+
+def host_identity() -> str:
+    """Names the host whose process numbers this process sees (machine, boot and container)."""
+    parts = [socket.gethostname()]
+    if sys.platform == "linux":
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return "/".join(parts)
+
+
+def process_started(pid: int) -> str | None:
+    """When a process of this host started, as the system writes it; None if it is gone (or only waits to be buried)."""
+    if sys.platform != "linux":
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None  # noqa: S603
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+class HeldLease:
+    """A lease that was won.
+
+    Attributes:
+        name: What is held.
+        token: Grows with every owner; a lower one is stale.
+    """
+
+    def __init__(self, engine: Engine, name: str, owner: str, token: int) -> None:
+        self.name, self.token = name, token
+        self._engine, self._owner = engine, owner
+
+    @property
+    def _is_ours(self) -> Any:
+        return (lease.c.name == self.name) & (lease.c.token == self.token) & (lease.c.owner == self._owner)
+
+    def check(self) -> None:
+        """Passes while the lease is held.
+
+        Raises:
+            WrongStateError: Another process has taken it over.
+        """
+        with self._engine.begin() as connection:
+            if connection.execute(select(lease.c.token).where(self._is_ours)).first() is None:
+                raise WrongStateError(
+                    f"the lease on '{self.name}' was lost to another process", hint="run again to go on"
+                )
+
+    def beat(self) -> bool:
+        """Count up the heartbeat; False if the lease was lost."""
+        query = update(lease).where(self._is_ours).values(heartbeat=lease.c.heartbeat + 1)
+        with self._engine.begin() as connection:
+            return connection.execute(query).rowcount == 1
+
+    def release(self) -> None:
+        """Give it back; nothing happens if it was lost."""
+        with self._engine.begin() as connection:
+            connection.execute(update(lease).where(self._is_ours).values(owner=None))
+
+
+@contextmanager
+def hold(
+    engine: Engine, name: str, on_wait: Callable[[str], None], time_to_live: float = TIME_TO_LIVE, poll: float = POLL
+) -> Iterator[HeldLease]:
+    """Holds the lease `name` for the block; waits while a living owner holds it.
+
+    Args:
+        engine: Of the registry.
+        name: What to hold, such as "campaign/brca2".
+        on_wait: Told once, in one sentence, if there is something to wait for.
+        time_to_live: Seconds of silence after which an owner elsewhere counts as dead.
+        poll: Seconds between two looks.
+    """
+    held = _acquire(engine, name, on_wait, time_to_live, poll)
+    stop = threading.Event()
+    thread = threading.Thread(target=_keep_beating, args=(held, stop, time_to_live / 6), daemon=True)
+    thread.start()
+    try:
+        yield held
+    finally:
+        stop.set()
+        thread.join()
+        held.release()
+
+
+def _keep_beating(held: HeldLease, stop: threading.Event, interval: float) -> None:
+    while not stop.wait(interval):
+        try:
+            if not held.beat():
+                return
+        except OperationalError:
+            continue  # a busy database; check() tells whether the lease outlived it
+
+
+@dataclass
+class _Watch:
+    """How long this process has itself seen a lease stand still."""
+
+    seen: tuple[int, int] | None = None
+    at: float = 0.0
+    still: float = 0.0
+
+    def look(self, row: Row[Any], most: float) -> float:
+        """Seconds of stillness; a look that came late (the database was busy) counts for `most` at most."""
+        now, state = time.monotonic(), (row.token, row.heartbeat)
+        self.still = self.still + min(now - self.at, most) if state == self.seen else 0.0
+        self.seen, self.at = state, now
+        return self.still
+
+
+def _acquire(engine: Engine, name: str, on_wait: Callable[[str], None], time_to_live: float, poll: float) -> HeldLease:
+    watch, has_said = _Watch(), False
+    while True:
+        row = _look(engine, name)
+        if row.owner is None or _is_dead(row) or watch.look(row, 2 * poll) >= time_to_live:
+            held = _take(engine, row)
+            if held is not None:
+                return held
+        elif not has_said:
+            has_said = True
+            on_wait(
+                f"{name} is held by process {row.pid} on {row.host.split('/')[0]} since {row.taken_at:%H:%M:%S} UTC"
+            )
+        time.sleep(poll)
+
+
+def _look(engine: Engine, name: str) -> Row[Any]:
+    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
+    with engine.begin() as connection:
+        row = connection.execute(select(lease).where(lease.c.name == name)).first()
+        if row is None:
+            connection.execute(dialect.insert(lease).values(name=name, token=0, heartbeat=0).on_conflict_do_nothing())
+            row = connection.execute(select(lease).where(lease.c.name == name)).one()
+        return row
+
+
+def _is_dead(row: Row[Any]) -> bool:
+    return row.host == host_identity() and process_started(row.pid) != row.process_started
+
+
+def _take(engine: Engine, seen: Row[Any]) -> HeldLease | None:
+    """The lease, if it is still as it was seen."""
+    owner, pid = uuid.uuid4().hex, os.getpid()
+    as_seen = (lease.c.name == seen.name) & (lease.c.token == seen.token) & (lease.c.heartbeat == seen.heartbeat)
+    as_seen &= lease.c.owner.is_(None) if seen.owner is None else lease.c.owner == seen.owner
+    query = update(lease).where(as_seen)
+    query = query.values(
+        owner=owner,
+        token=seen.token + 1,
+        heartbeat=0,
+        host=host_identity(),
+        pid=pid,
+        process_started=process_started(pid),
+        taken_at=datetime.now(UTC),
+    )
+    with engine.begin() as connection:
+        return HeldLease(engine, seen.name, owner, seen.token + 1) if connection.execute(query).rowcount else None

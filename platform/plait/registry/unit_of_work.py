@@ -1,0 +1,49 @@
+"""The registry's side of the campaign room's UnitOfWork: each method is a function of one open transaction."""
+
+from __future__ import annotations
+
+from plait.registry import _campaigns, _datasets, _designs, _models, _results, _stages, audit
+from plait.registry.transaction import Transaction
+
+
+class SqlUnitOfWork(Transaction):
+    """One transaction over the registry: all of it or none. Every change writes its audit event with it."""
+
+    add_dataset_version = _datasets.add_dataset_version
+    datasets = _datasets.datasets
+    dataset_version = _datasets.dataset_version
+    dataset_version_by_id = _datasets.dataset_version_by_id
+    dataset_versions = _datasets.dataset_versions
+    readings = _datasets.readings
+
+    add_campaign = _campaigns.add_campaign
+    campaigns = _campaigns.campaigns
+    campaign = _campaigns.campaign
+    add_round = _campaigns.add_round
+    rounds = _campaigns.rounds
+    move_round = _campaigns.move_round
+    approvals = _campaigns.approvals
+    close_round_into_version = _campaigns.close_round_into_version
+
+    stage = _stages.stage
+    stages = _stages.stages
+    finish_stage = _stages.finish_stage
+    push_outbox = _stages.push_outbox
+    outbox = _stages.outbox
+    mark_sent = _stages.mark_sent
+
+    add_model = _models.add_model
+    models = _models.models
+    model = _models.model
+    promote = _models.promote
+
+    add_designs = _designs.add_designs
+    designs = _designs.designs
+    add_screening = _designs.add_screening
+    screenings = _designs.screenings
+    add_order = _designs.add_order
+
+    add_results = _results.add_results
+    results = _results.results
+
+    audit = audit.record

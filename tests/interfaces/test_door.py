@@ -1,0 +1,104 @@
+import io
+import json
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr
+
+import pytest
+import typer
+from plait.design.errors import BadInputError, CorruptArtifactError, NotFoundError, RowProblem, WrongStateError
+from plait.interfaces.cli.door import interrupted, is_interruption, leave
+from plait.interfaces.cli.session import Session
+
+
+def told(error: BaseException, home, is_json: bool) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    session = Session(out)
+    session.adopt(home=home, json=is_json, quiet=False, actor=None)
+    with redirect_stderr(err):
+        code = leave(error, session)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(BadInputError, 3), (NotFoundError, 4), (WrongStateError, 4), (CorruptArtifactError, 5)]
+)
+def test_each_sort_of_error_has_its_code(tmp_path, kind, code):
+    assert told(kind("what", hint="do"), tmp_path, False) == (code, "", "error: what\nhint: do\n")
+    returned, out, err = told(kind("what", hint="do"), tmp_path, True)
+    assert (returned, err) == (code, "")
+    assert json.loads(out)["error"] | {"problems": []} == {
+        "code": kind.code,
+        "message": "what",
+        "hint": "do",
+        "problems": [],
+    }
+
+
+def test_bad_cells_cannot_write_on_the_terminal(tmp_path):
+    error = BadInputError("what", problems=[RowProblem(2, "value", "\x1b[2Jx\ny", "why")])
+    _, _, err = told(error, tmp_path, False)
+    assert "\x1b" not in err
+    assert "\\x1b[2Jx\\ny" in err
+
+
+def test_a_surprise_is_one_line_and_its_trace_is_in_a_private_log(tmp_path):
+    try:
+        raise ZeroDivisionError("postgresql://me:secret@host/db")
+    except ZeroDivisionError as surprise:
+        code, out, err = told(surprise, tmp_path, False)
+    log = tmp_path / "plait.log"
+    assert (code, out) == (5, "")
+    assert err.count("\n") == 1
+    assert err.startswith("internal error: ZeroDivisionError")
+    assert str(log) in err
+    assert "test_door.py" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "secret" not in err + log.read_text()
+    document = json.loads(told(ValueError("x"), tmp_path / "no home", True)[1])
+    assert document["error"]["code"] == "internal"
+    assert not (tmp_path / "no home").exists()
+
+
+@pytest.mark.parametrize("outcome", [130, KeyboardInterrupt(), typer.Abort(), SystemExit(signal.SIGTERM)])
+def test_all_ways_to_stop_are_the_same(outcome):
+    assert is_interruption(outcome)
+    out = io.StringIO()
+    session = Session(out)
+    session.is_json = True
+    assert interrupted(session) == 130
+    assert "again" in json.loads(out.getvalue())["error"]["hint"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_ends_with_130(campaign, stop):
+    process = campaign.start("round", "propose", "c")
+    assert process.stderr is not None
+    process.stderr.readline()  # it works
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_error(nowhere, tmp_path):
+    table = tmp_path / "bad.csv"
+    table.write_text("sequence,value\n" + "ACGTACGT,what\n" * 20_000)
+    process = nowhere.start("data", "check", table, "--alphabet", "dna", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "{\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 3
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_output_in_a_poor_locale_is_still_json():
+    line = [sys.executable, "-m", "plait.interfaces.cli", "--home", "/no/é", "data", "list", "--json"]
+    environment = {"PYTHONIOENCODING": "ascii", "PATH": ""}
+    process = subprocess.run(line, capture_output=True, env=environment, check=False)
+    assert process.returncode == 4
+    assert "é" in json.loads(process.stdout)["error"]["message"]
