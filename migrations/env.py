@@ -1,9 +1,9 @@
 """Alembic's entry point. Plait runs it with its own open connection: see plait.registry.upgrades.migrate."""
 
 from alembic import context
-from plait.registry.upgrades import VERSION_TABLE
 from plait.registry.tables import metadata
 from plait.registry.triggers import create_triggers
+from plait.registry.upgrades import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from plait.interfaces.cli.main import main
 
@@ -75,6 +76,11 @@ def some_readings(num: int, seed: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(seed)
     sequences = list(dict.fromkeys("A" + "".join(rng.choice(list("ACGT"), 7)) for _ in range(num)))
     return [{"sequence": s, "value": f"{s.count('G') + 2 * (s[2] == 'T') + rng.normal(0, 0.1):.3f}"} for s in sequences]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_the_loop(batch, tmp_path):
     digest = hashlib.sha256(order.read_bytes()).digest()
     assert "8 designs written" in batch("round", "export", "c", "--output", order).out
     assert hashlib.sha256(order.read_bytes()).digest() == digest
-    rows = list(csv.DictReader(order.open()))
+    rows = list(csv.DictReader(order.read_text().splitlines()))
     assert list(rows[0]) == ["design_id", "sequence", "predicted_mean", "predicted_std", "conservative", "rank"]
 
     values = [(r["design_id"], value_of(r["sequence"]), "ok") for r in rows]
@@ -131,7 +131,7 @@ def test_models_are_listed_promoted_and_sampled(batch, tmp_path):
     batch("sample", "--model", "c-policy", "--n", 5, "--seed", 1, "--output", text)
     batch("sample", "--model", "c-policy", "--n", 5, "--seed", 1, "--output", table)
     assert text.read_text().splitlines() == lines
-    assert [row["sequence"] for row in csv.DictReader(table.open())] == lines
+    assert [row["sequence"] for row in csv.DictReader(table.read_text().splitlines())] == lines
     assert batch.json("sample", "--model", "c-prior", "--n", 2)["sampler"] == "ancestral"
     best = batch.json("sample", "--model", "c-policy", "--sampler", "best_of_n", "--set", "num_candidates=4", "--n", 2)
     assert len(best["sequences"]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,13 @@ class SystemClock:
     def now(self) -> datetime:
         """The time."""
         return datetime.now(UTC)
+
+
+def use_threads(count: int) -> None:
+    """Let torch use `count` threads in this process, without importing it where it may never be needed."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)
 
 
 def home_path(home: str | Path | None) -> Path:
@@ -90,6 +98,7 @@ class Home:
     def __init__(self, path: Path, *, progress: Progress = no_progress, **options: Any) -> None:
         self.path, self.progress = path, progress
         self.settings: Settings = load_settings(path, **options)
+        use_threads(self.settings.torch_threads)
         self.data, self.campaign, self.round = Data(self), Campaigns(self), Rounds(self)
         self.results, self.model, self.prior = Results(self), Models(self), Priors(self)
 

@@ -250,7 +250,7 @@ class Rounds(Verbs):
 
     def propose(self, campaign: str) -> Round:
         """Run the next round up to PROPOSED; safe to repeat."""
-        from plait.campaign.rounds import propose
+        from plait.campaign.proposing import propose
 
         return propose(self._home.ports, campaign)
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from plait.campaign import catalog
 from plait.campaign.jobs import make_objective
 from plait.campaign.ports import Ports
-from plait.campaign.rounds import latest_round, open_turn
+from plait.campaign.proposing import open_turn
+from plait.campaign.rounds import latest_round
 from plait.campaign.stage_runs import flush_outbox, run_stage
 from plait.campaign.stages import STAGES, finetune_job
 from plait.campaign.turns import Outcome, Turn

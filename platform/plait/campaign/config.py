@@ -115,6 +115,13 @@ class FilterConfig(_Section):
     """What is removed before choosing."""
 
     support_gate: bool = Field(True, description="reject designs with k-mers or letters never seen offline")
+    naturalness: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="reject designs whose prior ELBO lies below this quantile of the policy's own samples; 0 = never; "
+        "0.25 by default where the prior comes from a corpus or a registered model, else 0",
+    )
 
 
 class BatchConfig(_Section):

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from plait.campaign import comparison
 from plait.campaign.ports import Laboratory, Ports
+from plait.campaign.proposing import open_turn
 from plait.campaign.records import Design, Result, Round
 from plait.campaign.report_data import DataBenchmark, MethodResult, ReportData, RoundSummary, TrajectoryPoint
-from plait.campaign.rounds import open_turn
 from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
 from plait.metrics.diversity import mean_pairwise_distance, novelty

@@ -101,7 +101,8 @@ class RoundSummary:
     Attributes:
         number: From 1.
         state: RoundState.
-        funnel: Ordered (stage, count) pairs: sampled, enumerated, feasible, supported, novel, selected, cleared.
+        funnel: Ordered (stage, count) pairs: sampled, enumerated, distinct, feasible,
+            supported, natural, new, selected and cleared.
         rejected: Reason -> count of what the filters rejected.
         sequences: Proposed designs by rank.
         predicted_mean: By rank.

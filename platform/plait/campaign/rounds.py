@@ -1,4 +1,4 @@
-"""Use cases over rounds: propose, approve, reject, order, results, close."""
+"""Use cases over rounds once they are computed: approve, reject, order, results, close. No torch here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from plait.campaign.config import CampaignConfig
 from plait.campaign.datasets import concatenate
 from plait.campaign.fingerprints import content_hash
-from plait.campaign.ports import Lease, Ports, UnitOfWork
+from plait.campaign.ports import Ports, UnitOfWork
 from plait.campaign.records import (
     Campaign,
     DatasetVersion,
@@ -20,9 +19,6 @@ from plait.campaign.records import (
     RoundState,
     Upload,
 )
-from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
-from plait.campaign.stages import STAGES
-from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
 from plait.design.records import Readings
 
@@ -53,77 +49,6 @@ def latest_round(uow: UnitOfWork, campaign: str, number: int | None = None) -> R
             f"the campaign '{campaign}' has not got {what} yet", hint=f"run: plait round propose {campaign}"
         )
     return found[-1]
-
-
-def propose(ports: Ports, name: str) -> Round:
-    """Runs the next round up to PROPOSED. Safe to repeat: a round that waits for a person is returned as it is.
-
-    Raises:
-        NotFoundError: No such campaign.
-        WrongStateError: The round before is not closed, or all rounds are done.
-        RunFailedError: A stage failed; finished stages are kept.
-    """
-    with ports.repository.begin() as uow:
-        uow.campaign(name)
-    with ports.repository.lease(f"campaign/{name}", lambda text: ports.progress("waiting", 0, 0, text)) as lease:
-        with ports.repository.begin() as uow:
-            turn_round = _next_round(uow, ports, name)
-        if turn_round.state is RoundState.RUNNING:
-            turn_round = _run_stages(ports, name, turn_round, lease)
-    flush_outbox(ports)
-    return turn_round
-
-
-def _next_round(uow: UnitOfWork, ports: Ports, name: str) -> Round:
-    campaign, rounds = uow.campaign(name), uow.rounds(name)
-    config = CampaignConfig.model_validate(campaign.config)
-    if not rounds:
-        return uow.add_round(name, 1, campaign.dataset_version_id, ports.actor)
-    last = rounds[-1]
-    if last.state in (RoundState.RUNNING, RoundState.PROPOSED):
-        return last
-    if last.state not in (RoundState.CLOSED, RoundState.REJECTED):
-        raise WrongStateError(
-            f"round {last.number} of '{name}' is {last.state}, not closed",
-            hint=f"next: {NEXT_STEP[last.state].format(name)}",
-        )
-    num_closed = sum(r.state is RoundState.CLOSED for r in rounds)
-    if num_closed >= config.rounds:
-        raise WrongStateError(
-            f"all {config.rounds} rounds of '{name}' are closed", hint=f"see: plait report {name} --output report.html"
-        )
-    return uow.add_round(name, last.number + 1, last.next_version_id or last.dataset_version_id, ports.actor)
-
-
-def open_turn(ports: Ports, uow: UnitOfWork, name: str, of: Round, outputs: dict[str, dict[str, Any]]) -> Turn:
-    """The turn of a round: what its stages may see."""
-    campaign = uow.campaign(name)
-    taken = tuple(sorted({d.sequence for d in uow.designs(name) if d.round < of.number}))
-    version = uow.dataset_version_by_id(of.dataset_version_id)
-    return Turn(ports, campaign, of, version, uow.readings(version.id), taken, outputs)
-
-
-def _run_stages(ports: Ports, name: str, current: Round, lease: Lease) -> Round:
-    outputs: dict[str, dict[str, Any]] = {}
-    with ports.repository.begin() as uow:
-        turn = open_turn(ports, uow, name, current, outputs)
-    for stage, function in STAGES.items():
-        run_stage(turn, stage, function, outputs, lease)
-    designs = [
-        Design(campaign=name, round=current.number, **row)
-        for row in ports.artifacts.get_json(outputs["select"]["designs"])
-    ]
-    screening = outputs["select"]["screening"]
-    lease.check()
-    with ports.repository.begin() as uow:
-        uow.add_designs(name, current.number, designs)
-        uow.add_screening(
-            name, current.number, screening["tool"], screening["version"], [(d.design_id, True, "") for d in designs]
-        )
-        proposed = uow.move_round(name, current.number, RoundState.PROPOSED, ports.actor)
-    for stage in ("prior", "fit_reward", "finetune"):
-        ports.artifacts.drop_scratch(scratch_key(name, current.number, stage))
-    return proposed
 
 
 def decide(ports: Ports, name: str, state: RoundState, number: int | None = None, reason: str = "") -> Round:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from plait.campaign.config import CampaignConfig
 from plait.campaign.ports import Laboratory, Ports, UnitOfWork
+from plait.campaign.proposing import propose
 from plait.campaign.records import Design, NewResult, Round, RoundState
-from plait.campaign.rounds import add_results, close, decide, mark_ordered, order, propose
+from plait.campaign.rounds import add_results, close, decide, mark_ordered, order
 from plait.campaign.stage_runs import flush_outbox
 
 LAB_REASON = "approved automatically: simulated lab "

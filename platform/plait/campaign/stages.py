@@ -28,6 +28,12 @@ from plait.design.records import Dataset
 from plait.rewards.conservatism import Kind, Objective
 from plait.rewards.support_gate import SupportGate
 
+ENUMERATED = 16_384
+"""Best designs of an exhaustively scored space that go on to the filters, at least."""
+NATURALNESS = 0.25
+"""Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
+ELBO_DRAWS = 16
+
 
 def benchmark(turn: Turn) -> Outcome:
     """What the round's data can teach; a warning is said before anything is designed."""
@@ -181,7 +187,7 @@ def sample(turn: Turn) -> Outcome:
     turn.ports.progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
     pools = {"policy": turn.space.canonical(drawn.numpy())}
     if turn.space.size <= batch.exhaustive_limit:
-        pools["exhaustive"] = _best_of_space(turn, objective, 20 * batch.size + len(turn.taken) + len(turn.dataset))
+        pools["exhaustive"] = _best_of_space(turn, objective, max(20 * batch.size, ENUMERATED))
     unique_fraction = len(np.unique(pools["policy"], axis=0)) / max(1, len(drawn))
     document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
     return Outcome(
@@ -201,12 +207,29 @@ def _best_of_space(turn: Turn, objective: Objective, n: int) -> NDArray[np.int64
     return np.asarray(exhaustive.sample(state, min(n, turn.space.size), generator).tokens.numpy())
 
 
+def naturalness_floor(turn: Turn) -> float:
+    """The quantile of the policy's ELBO below which candidates are rejected, 0 for none."""
+    given, section = turn.config.filter.naturalness, turn.config.prior
+    if given is not None:
+        return given
+    return NATURALNESS if section.corpus is not None or section.model is not None else 0.0
+
+
+def _is_natural(turn: Turn, tokens: NDArray[np.int64], from_policy: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) bool: prior ELBO at or above the floor's quantile of the policy's distinct samples."""
+    quantile = naturalness_floor(turn)
+    if quantile == 0:
+        return np.ones(len(tokens), dtype=bool)
+    elbo = turn.prior().elbo(torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS)[0].numpy()
+    return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
+
+
 def filter_pool(turn: Turn) -> Outcome:
-    """Candidates that are feasible, supported by the data, and neither measured nor pending."""
+    """Candidates that are feasible, supported, natural, and neither measured nor pending."""
     document = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
     source: dict[str, str] = {}
-    for name, sequences in document.items():
-        for sequence in sequences:
+    for name in ("policy", "exhaustive"):
+        for sequence in document.get(name, ()):
             source.setdefault(sequence, name)
     sequences = list(source)
     tokens = turn.space.canonical(turn.space.encode(sequences))
@@ -223,6 +246,11 @@ def filter_pool(turn: Turn) -> Outcome:
             rejected[label] = rejected.get(label, 0) + 1
         keep &= verdict.is_supported
     funnel["supported"] = int(keep.sum())
+    is_natural = _is_natural(turn, tokens, np.array([source[s] == "policy" for s in sequences]))
+    if (keep & ~is_natural).any():
+        rejected["less natural than the policy's own samples"] = int((keep & ~is_natural).sum())
+    keep &= is_natural
+    funnel["natural"] = int(keep.sum())
     known = {row.tobytes() for row in turn.dataset.tokens}
     known |= {row.tobytes() for row in turn.space.canonical(turn.space.alphabet.encode(turn.taken))}
     keep &= np.array([row.tobytes() not in known for row in tokens], dtype=bool)

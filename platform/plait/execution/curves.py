@@ -31,8 +31,10 @@ class CurveLog:
         """Everything appended is on the disk when this returns."""
         os.fsync(self._stream.fileno())
 
-    def close(self) -> None:
-        """Sync and close."""
+    def __enter__(self) -> CurveLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.sync()
         self._stream.close()
 

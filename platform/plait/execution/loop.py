@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,22 +91,21 @@ def run_worker(job: TrainingJob, directory: Path, seed: int, worker: Worker, che
     if checkpoint is not None:
         run.load_state_dict(checkpoint["run"])
         done = checkpoint["step"]
-    curves = CurveLog(directory / CURVES, done) if worker.rank == 0 else None
-    saved_at = time.monotonic()
-    while done < job.num_steps and not run.is_done():
-        figures = run.step(worker.average_gradients)
-        done += 1
-        _check_finite(done, figures)
-        if curves is not None:
-            curves.append(done, figures)
-        worker.on_update(done, figures)
-        if worker.agree(time.monotonic() - saved_at >= worker.seconds_between_checkpoints):
+    with CurveLog(directory / CURVES, done) if worker.rank == 0 else nullcontext() as curves:
+        saved_at = time.monotonic()
+        while done < job.num_steps and not run.is_done():
+            figures = run.step(worker.average_gradients)
+            done += 1
+            _check_finite(done, figures)
             if curves is not None:
-                curves.sync()
-            worker.save(done, {"step": done, "run": run.state_dict()})
-            saved_at = time.monotonic()
-    if curves is not None:
-        curves.close()
+                curves.append(done, figures)
+            worker.on_update(done, figures)
+            if worker.agree(time.monotonic() - saved_at >= worker.seconds_between_checkpoints):
+                if curves is not None:
+                    curves.sync()
+                worker.save(done, {"step": done, "run": run.state_dict()})
+                saved_at = time.monotonic()
+    if worker.rank == 0:
         _save_result(run, directory)
 
 

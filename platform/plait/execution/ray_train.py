@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
@@ -74,7 +75,10 @@ class RayExecutor:
         storage = directory / f"ray-{num_workers}"
         share = Share(job, directory, storage / run_id, seed, self._settings.torch_threads or 1, self._seconds)
         try:
-            _wait(_trainer(share, run_id, storage, num_workers).fit, lambda: _tell(teller, directory))
+            with warnings.catch_warnings():  # Ray uses what Ray has deprecated
+                warnings.simplefilter("ignore", DeprecationWarning)
+                fit = _trainer(share, run_id, storage, num_workers).fit
+                _wait(fit, _Watch(teller, directory / CURVES).look)
         except _fit_errors() as error:
             raise RunFailedError(f"{task} failed: {_reason(error)}", hint="run again to go on from there") from None
         _raise_failure(directory, task)
@@ -92,9 +96,9 @@ class RayExecutor:
             return self._local.map(function, items)
         import ray
 
-        remote = ray.remote(max_retries=MAX_RESTARTS)(function)
+        call = ray.remote(max_retries=MAX_RESTARTS)(_call)
         try:
-            return list(ray.get([remote.remote(item) for item in items]))
+            return [ray.get(ref) for ref in [call.remote(function, item) for item in items]]
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, PlaitError):
@@ -106,6 +110,10 @@ class RayExecutor:
     def close(self) -> None:
         """Stop Ray, if it is up."""
         cluster.stop()
+
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    return function(item)
 
 
 def _trainer(share: Share, run_id: str, storage: Path, num_workers: int) -> Any:
@@ -151,10 +159,18 @@ def _wait(fit: Callable[[], Any], look: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def _tell(teller: Teller, directory: Path) -> None:
-    done, figures = last_line(directory / CURVES)
-    if done:
-        teller.tell(done, figures)
+class _Watch:
+    """Reads off the curves, which the first worker writes, how far a training is."""
+
+    def __init__(self, teller: Teller, path: Path) -> None:
+        self._teller, self._path, self._done = teller, path, last_line(path)[0]
+
+    def look(self) -> None:
+        """Tell what is new."""
+        done, figures = last_line(self._path)
+        if done != self._done:
+            self._done = done
+            self._teller.tell(done, figures)
 
 
 def _fit_errors() -> tuple[type[BaseException], ...]:

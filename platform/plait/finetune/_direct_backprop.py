@@ -104,7 +104,7 @@ class BackpropState:
 
 def default_kl_weight(length: int) -> float:
     """Assay standard deviations per nat that keep designs of this length near the prior without holding them there."""
-    return 0.15 if length <= SHORT_DESIGN else 0.01
+    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / length), 2.5)
 
 
 def init(

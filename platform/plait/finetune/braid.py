@@ -31,7 +31,7 @@ class Config(RolloutConfig):
         None,
         gt=0,
         le=100,
-        description="assay standard deviations per nat of path KL; default .15 up to 16 positions, then .01",
+        description="assay standard deviations per nat of path KL; default .2 up to 16 positions, less for longer ones",
     )
 
 

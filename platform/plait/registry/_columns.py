@@ -16,10 +16,12 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -34,6 +36,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+LARGEST = "1.7976931348623157e308"
+"""The largest float64."""
 
 Id = BigInteger().with_variant(Integer(), "sqlite")
 """Keys: 64 bits on both databases (SQLite's INTEGER is)."""
@@ -74,7 +79,9 @@ class Finite(TypeDecorator[float]):
         return value
 
 
-LARGEST = "1.7976931348623157e308"
+def where(name: str, *columns: str, condition: str, unique: bool = False) -> Index:
+    """An index over the rows that fulfil the condition only: bulk rows that do not are not slowed down."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 def key() -> Column[int]:

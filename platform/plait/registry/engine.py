@@ -73,12 +73,18 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
             driver_connection.execute(f"PRAGMA {name}={value}")
 
     event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _begin)
     return engine
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    is_reading = connection.get_execution_options().get("is_reading", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def reading(engine: Engine) -> Engine:
+    """The same engine for transactions that only read: on SQLite they wait for nobody."""
+    return engine.execution_options(is_reading=True)
 
 
 @contextmanager

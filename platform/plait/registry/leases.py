@@ -26,6 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from plait.design.errors import WrongStateError
+from plait.registry.engine import reading
 from plait.registry.tables import lease
 
 TIME_TO_LIVE = 30.0
@@ -78,7 +79,7 @@ class HeldLease:
         Raises:
             WrongStateError: Another process has taken it over.
         """
-        with self._engine.begin() as connection:
+        with reading(self._engine).begin() as connection:
             if connection.execute(select(lease.c.token).where(self._is_ours)).first() is None:
                 raise WrongStateError(
                     f"the lease on '{self.name}' was lost to another process", hint="run again to go on"
@@ -88,7 +89,7 @@ class HeldLease:
         """Count up the heartbeat; False if the lease was lost."""
         query = update(lease).where(self._is_ours).values(heartbeat=lease.c.heartbeat + 1)
         with self._engine.begin() as connection:
-            return connection.execute(query).rowcount == 1
+            return connection.execute(query).rowcount > 0
 
     def release(self) -> None:
         """Give it back; nothing happens if it was lost."""
@@ -164,16 +165,19 @@ def _acquire(engine: Engine, name: str, on_wait: Callable[[str], None], time_to_
 
 def _look(engine: Engine, name: str) -> Row[Any]:
     dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-    with engine.begin() as connection:
-        row = connection.execute(select(lease).where(lease.c.name == name)).first()
-        if row is None:
-            connection.execute(dialect.insert(lease).values(name=name, token=0, heartbeat=0).on_conflict_do_nothing())
-            row = connection.execute(select(lease).where(lease.c.name == name)).one()
+    query = select(lease).where(lease.c.name == name)
+    with reading(engine).begin() as connection:
+        row = connection.execute(query).first()
+    if row is not None:
         return row
+    with engine.begin() as connection:
+        connection.execute(dialect.insert(lease).values(name=name, token=0, heartbeat=0).on_conflict_do_nothing())
+        return connection.execute(query).one()
 
 
 def _is_dead(row: Row[Any]) -> bool:
-    return row.host == host_identity() and process_started(row.pid) != row.process_started
+    is_here: bool = row.host == host_identity()
+    return is_here and process_started(row.pid) != row.process_started
 
 
 def _take(engine: Engine, seen: Row[Any]) -> HeldLease | None:

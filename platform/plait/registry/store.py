@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 
 from plait.design.errors import NotFoundError
 from plait.registry import audit
-from plait.registry.engine import explained, make_engine, parse_url, sqlite_file
+from plait.registry.engine import explained, make_engine, parse_url, reading, sqlite_file
 from plait.registry.leases import HeldLease, hold
 from plait.registry.unit_of_work import SqlUnitOfWork
 from plait.registry.upgrades import check_revision, migrate
@@ -78,7 +78,7 @@ class Registry:
             NotFoundError: The database holds no registry.
             WrongStateError: It is newer than this code, or older and not upgraded.
         """
-        with explained(self.url), self._engine.begin() as connection:
+        with explained(self.url), reading(self._engine).begin() as connection:
             check_revision(connection)
 
     @contextmanager
@@ -101,7 +101,7 @@ class Registry:
         Raises:
             RunFailedError: An event was edited or taken out.
         """
-        with explained(self.url), self._engine.begin() as connection:
+        with explained(self.url), reading(self._engine).begin() as connection:
             return audit.verify(connection)
 
     def close(self) -> None:

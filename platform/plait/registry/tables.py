@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
 
 from plait.campaign.records import RoundState
 from plait.registry._columns import (
@@ -18,6 +18,7 @@ from plait.registry._columns import (
     number,
     of,
     sha,
+    where,
     words,
 )
 
@@ -129,15 +130,13 @@ measurement = Table(
     is_finite("value"),
     is_finite("std"),
     CheckConstraint("(status = 'failed') = (value IS NULL)", name="value_unless_failed"),
-    Index("ix_measurement_round_id", "round_id"),
-    Index("ix_measurement_supersedes_id", "supersedes_id"),
-    Index(
+    where("ix_measurement_round_id", "round_id", condition="round_id IS NOT NULL"),
+    where("ix_measurement_supersedes_id", "supersedes_id", condition="supersedes_id IS NOT NULL"),
+    where(
         "uq_measurement_design_id_replicate",
-        "design_id",
-        "replicate",
+        *("design_id", "replicate"),
+        condition="design_id IS NOT NULL AND supersedes_id IS NULL",
         unique=True,
-        sqlite_where=text("supersedes_id IS NULL"),
-        postgresql_where=text("supersedes_id IS NULL"),
     ),
 )
 dataset_version_measurement = Table(

@@ -48,8 +48,8 @@ class Settings(BaseSettings):
     ray_num_cpus: int | None = Field(
         None, ge=1, le=4096, description="logical CPUs of the embedded Ray; default what the machine or a run needs"
     )
-    torch_threads: int | None = Field(
-        None, ge=1, le=1024, description="torch threads of one process; default 1 in Ray workers, torch's own else"
+    torch_threads: int = Field(
+        1, ge=1, le=1024, description="torch threads of one process; designs repeat exactly only at the same number"
     )
     actor: str = Field("", description="who acts, in the audit trail; default the login name")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"

@@ -51,7 +51,7 @@ class Fit:
         self.optimiser.step()
         self.step_number += 1
         time.sleep(self.job.seconds)
-        return {"loss": float(loss), "slope": float(self.weights[0])}
+        return {"loss": float(loss.detach()), "slope": float(self.weights.detach()[0])}
 
     def misbehave(self):
         if self.step_number == self.job.fail_at and self.rank == self.job.fail_on_rank:
@@ -80,7 +80,7 @@ class Fit:
 
     def save(self, directory):
         directory.mkdir()
-        (directory / "line.json").write_text(json.dumps([w.hex() for w in map(float, self.weights)]))
+        (directory / "line.json").write_text(json.dumps([w.hex() for w in self.weights.tolist()]))
 
 
 def read_line(directory):

@@ -1,0 +1,108 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fit_line import FitLine, read_line
+from plait.design.errors import ConfigError, NotFoundError, RunFailedError
+from plait.design.records import no_progress
+from plait.execution import cluster
+from plait.execution.local import LocalExecutor
+from plait.execution.ray_train import RayExecutor
+from plait.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory):
+    settings = load_settings(tmp_path_factory.mktemp("home"), ray_num_cpus=4)
+    executor = RayExecutor(settings, seconds_between_checkpoints=0.5)
+    yield executor
+    executor.close()
+
+
+def train(executor, directory, job, num_workers, progress=no_progress):
+    return executor.train(
+        job, run_id="run", directory=directory, num_workers=num_workers, seed=5, task="fitting", progress=progress
+    )
+
+
+def test_without_workers_ray_stays_down(executor, tmp_path):
+    train(executor, tmp_path, FitLine(), 0)
+    assert executor.map(abs, [-1, 2]) == [1, 2]
+    assert not cluster.is_up()
+
+
+def test_two_workers_of_which_one_is_killed_end_where_one_process_ends(executor, tmp_path, capfd):
+    whole = train(LocalExecutor(1), tmp_path / "whole", FitLine(sees_all=True), 0)
+    told = []
+    job = FitLine(sees_all=True, kill_at=30, marker=tmp_path / "killed", seconds=0.05)
+    curves = train(executor, tmp_path / "ray", job, 2, progress=lambda *word: told.append(word))
+    assert (tmp_path / "killed").exists()
+    assert read_line(tmp_path / "ray") == pytest.approx(read_line(tmp_path / "whole"), abs=1e-6)
+    assert [v for _, v in curves["slope"]] == pytest.approx([v for _, v in whole["slope"]], abs=1e-6)
+    assert [step for step, _ in curves["loss"]] == list(range(1, 41))
+    assert sorted(p.name for p in (tmp_path / "ray").iterdir()) == ["curves.jsonl", "result"]
+    assert [word[3] for word in told[:2]] == ["starting Ray", "starting 2 workers"]
+    assert any(0 < word[1] < 40 for word in told)
+    assert told[-1][1:3] == (40, 40)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_job_that_fails_on_one_worker_is_told_in_one_line(executor, tmp_path):
+    with pytest.raises(RunFailedError, match=r"^fitting failed: ValueError: the lamp is broken$"):
+        train(executor, tmp_path, FitLine(fail_at=5, fail_on_rank=1), 2)
+
+
+def test_kill_9_of_the_driver_then_again_ends_as_if_never_interrupted(executor, tmp_path):
+    whole = train(LocalExecutor(1), tmp_path / "whole", FitLine(), 0)
+    code = (
+        "from pathlib import Path; from fit_line import FitLine; import sys;"
+        "from plait.execution.ray_train import RayExecutor; from plait.design.records import no_progress;"
+        "from plait.settings import load_settings; d = Path(sys.argv[1]);"
+        "RayExecutor(load_settings(d / 'home'), 0.5).train(FitLine(seconds=0.2), run_id='run', directory=d,"
+        " num_workers=1, seed=5, task='t', progress=no_progress)"
+    )
+    broken = tmp_path / "broken"
+    driver = subprocess.Popen([sys.executable, "-c", code, str(broken)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(broken.glob("ray-1/run/checkpoint_*/worker-0.checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (broken / "result").exists()
+    told = []
+    curves = train(executor, broken, FitLine(), 1, progress=lambda *word: told.append(word))
+    assert curves == whole
+    assert read_line(broken) == read_line(tmp_path / "whole")
+    steps = [json.loads(line)["step"] for line in (broken / "curves.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 41))
+
+
+def missing(item):
+    raise NotFoundError(f"no {item}", hint="look elsewhere")
+
+
+def test_map_runs_on_ray_keeps_order_and_tells_errors(executor, tmp_path):
+    from ray.cloudpickle import register_pickle_by_value
+
+    register_pickle_by_value(sys.modules[__name__])
+    assert len(set(executor.map(lambda _: os.getpid(), [1, 2, 3])) - {os.getpid()}) >= 1
+    assert executor.map(abs, [-1, 2, -3]) == [1, 2, 3]
+    with pytest.raises(NotFoundError, match="no 1") as caught:
+        executor.map(missing, [1, 2])
+    assert caught.value.hint == "look elsewhere"
+    with pytest.raises(RunFailedError, match="a Ray task failed: TypeError: bad operand"):
+        executor.map(abs, ["a", "b"])
+
+
+def test_more_workers_than_cpus_is_said_not_waited_for(executor, tmp_path):
+    with pytest.raises(ConfigError, match="5 workers need 5 CPUs, Ray has 4"):
+        train(executor, tmp_path, FitLine(), 5)
+
+
+def test_importing_the_executor_loads_neither_ray_nor_torch():
+    code = "import sys, plait.execution.ray_train; assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
