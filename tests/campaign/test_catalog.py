@@ -1,5 +1,4 @@
 import pytest
-
 from plait.campaign import catalog
 from plait.design.errors import ConfigError
 

@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from plait.campaign.config import CampaignConfig, parse_config, read_config
 from plait.design.errors import ConfigError, NotFoundError
 

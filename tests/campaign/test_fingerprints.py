@@ -1,5 +1,4 @@
 import numpy as np
-
 from plait.campaign.fingerprints import content_hash, derive_seed
 from plait.design.records import Readings
 

@@ -179,7 +179,7 @@ def test_a_corrupt_artifact_is_refused(batch):
 
 def test_a_newer_registry_is_refused(cli):
     database = sqlite3.connect(cli.home / "plait.db")
-    database.execute("update alembic_version set version_num = 'from_the_future'")
+    database.execute("update plait_alembic_version set version_num = 'from_the_future'")
     database.commit()
     database.close()
     error = cli.json("data", "list", code=4)["error"]

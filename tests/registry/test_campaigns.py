@@ -48,12 +48,12 @@ def test_decisions_are_kept(registry, ordered, version):
     assert decisions == [(1, "approved", "grace", "looks good"), (2, "rejected", "eve", "too similar")]
 
 
-@pytest.mark.parametrize(
-    "state", [RoundState.APPROVED, RoundState.ORDERED, RoundState.MEASURED, RoundState.CLOSED, RoundState.RUNNING]
-)
-def test_a_running_round_can_only_be_proposed(registry, campaign, state):
-    with registry.begin() as uow, pytest.raises(WrongStateError, match=f"is running and cannot become {state}"):
-        uow.move_round(campaign, 1, state, "ada")
+def test_a_running_round_can_only_be_proposed(registry, campaign):
+    with registry.begin() as uow:
+        for state in set(RoundState) - {RoundState.PROPOSED}:
+            with pytest.raises(WrongStateError, match=f"is running and cannot become {state}"):
+                uow.move_round(campaign, 1, state, "ada")
+        assert uow.move_round(campaign, 1, RoundState.PROPOSED, "ada").state is RoundState.PROPOSED
 
 
 def test_an_ordered_round_is_not_approved_again(registry, ordered):
@@ -64,8 +64,12 @@ def test_an_ordered_round_is_not_approved_again(registry, ordered):
 
 
 def test_an_exception_takes_everything_back(registry, campaign):
-    with pytest.raises(NotFoundError), registry.begin() as uow:
-        uow.move_round(campaign, 1, RoundState.PROPOSED, "ada")
-        uow.campaign("c2")
+    def fail():
+        with registry.begin() as uow:
+            uow.move_round(campaign, 1, RoundState.PROPOSED, "ada")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with registry.begin() as uow:
         assert uow.rounds(campaign)[0].state is RoundState.RUNNING

@@ -1,4 +1,5 @@
 import time
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ from plait.campaign.datasets import import_dataset
 from plait.campaign.records import Upload
 from plait.design.errors import BadInputError, NotFoundError, WrongStateError
 from plait.design.records import Readings
-from sqlalchemy import text
+from plait.registry.tables import measurement
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
 
 
 def take(readings, rows):
@@ -101,17 +104,28 @@ def test_the_import_use_case_appends_and_replaces(registry, readings):
         import_dataset(registry, take(readings, [3]), mode="new", **about)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_refused_and_nothing_stored(registry, add, value):
-    with pytest.raises(BadInputError, match="1 readings are no finite numbers"):
-        add(Readings(("AC", "AG"), np.array([1.0, value]), ("1", "1")))
+def test_what_is_no_number_is_refused_and_nothing_stored(registry, add):
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(BadInputError, match="1 readings are no finite numbers"):
+            add(Readings(("AC", "AG"), np.array([1.0, value]), ("1", "1")))
     assert count(registry, "measurement") == count(registry, "audit_event") == 0
 
 
-@pytest.mark.parametrize("sequences", [(), ("AC", "ACG"), ("A" * 2001,), ("",)])
-def test_sequences_that_cannot_be_kept_are_refused(registry, add, sequences):
-    with pytest.raises(BadInputError):
-        add(Readings(sequences, np.ones(len(sequences)), ("1",) * len(sequences)))
+def test_the_database_itself_refuses_what_is_no_number(registry, ordered):
+    columns = "assay_id, sequence_id, replicate, round_id, created_by, created_at"
+    with registry.begin() as uow:
+        is_sqlite = uow.connection.dialect.name == "sqlite"
+    for value in ("9e999", "-9e999", "NULL") if is_sqlite else ("'NaN'", "'Infinity'", "'-Infinity'", "NULL"):
+        with pytest.raises(IntegrityError), registry.begin() as uow:
+            uow.connection.exec_driver_sql(
+                f"INSERT INTO measurement (value, status, {columns}) SELECT {value}, 'ok', {columns} FROM measurement"
+            )
+
+
+def test_sequences_that_cannot_be_kept_are_refused(registry, add):
+    for sequences in ((), ("AC", "ACG"), ("A" * 2001,), ("",)):
+        with pytest.raises(BadInputError):
+            add(Readings(sequences, np.ones(len(sequences)), ("1",) * len(sequences)))
     assert count(registry, "sequence") == 0
 
 
@@ -140,6 +154,17 @@ def test_many_rows_are_registered_quickly(registry, add):
         back = uow.readings(added.id)
     assert back.sequences == readings.sequences
     assert np.array_equal(back.values, values)
+    before = count(registry, "sequence")
+    add(Readings((*readings.sequences[:3], "A" * 12), np.ones(4), ("1",) * 4), "few")
+    assert before == len(set(readings.sequences))
+    assert count(registry, "sequence") == before + 1
+
+
+def test_times_are_utc_in_bulk_rows_too(registry, version):
+    with registry.begin() as uow:
+        times = uow.connection.execute(select(measurement.c.created_at)).scalars().all()
+    assert {t.utcoffset() for t in times} == {timedelta(0)}
+    assert all(abs(t - version.created_at) < timedelta(seconds=60) for t in times)
 
 
 def test_readings_are_called_measurement_value(registry, version):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 from plait.campaign.records import OutboxMessage
-from plait.design.errors import NotFoundError
+from plait.design.errors import BadInputError, NotFoundError
 
 KEY = "e" * 64
 OUTPUTS = {"policy": "f" * 64, "kl": 1 / 3, "nested": {"list": [1, None, "x"]}}
@@ -27,7 +27,7 @@ def test_stages_are_told_apart_by_the_whole_key(registry, campaign):
 
 
 def test_outputs_hold_no_nan(registry, campaign):
-    with pytest.raises(Exception, match="JSON compliant"), registry.begin() as uow:
+    with pytest.raises(BadInputError, match="JSON compliant"), registry.begin() as uow:
         uow.finish_stage(campaign, 1, "sample", KEY, {"kl": math.nan}, 1.0)
 
 

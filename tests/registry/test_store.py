@@ -2,7 +2,7 @@ import stat
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 from plait.design.errors import ConfigError, NotFoundError
@@ -40,8 +40,8 @@ def test_a_registry_is_made_once_and_opened_after(empty_url):
 
 
 def test_a_database_without_a_registry_says_what_to_do(empty_url):
-    with pytest.raises(NotFoundError) as caught:
-        Registry.open(empty_url).check_version()
+    with pytest.raises(NotFoundError) as caught, closing(Registry.open(empty_url)) as registry:
+        registry.check_version()
     assert caught.value.hint == "run: plait init"
 
 
@@ -73,8 +73,9 @@ def test_other_databases_are_refused(url):
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password():
+    registry = Registry.open("postgresql://ada:secret@127.0.0.1:1/plait")
     with pytest.raises(NotFoundError) as caught:
-        Registry.open("postgresql://ada:secret@127.0.0.1:1/plait").check_version()
+        registry.check_version()
     assert "127.0.0.1:1" in caught.value.message
     assert "secret" not in caught.value.message + caught.value.hint
 
@@ -144,8 +145,3 @@ def test_four_threads_number_the_versions_of_one_model(registry):
 def test_opening_a_registry_loads_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-def test_only_known_files_hold_sql():
-    room = Path(sys.modules[Registry.__module__].__file__).parent
-    assert max(len(file.read_text().splitlines()) for file in room.glob("*.py")) <= 300

@@ -83,11 +83,12 @@ def test_a_populated_registry_goes_down_and_up_again(registry, ordered, url):
         assert uow.campaigns() == []
 
 
-@pytest.mark.parametrize("table", APPEND_ONLY)
-def test_append_only_tables_refuse_changes(registry, ordered, table):
-    column = "position" if table == "dataset_version_measurement" else "id"
-    refuses(registry, f"UPDATE {table} SET {column} = {column} + 1000")
-    refuses(registry, f"DELETE FROM {table}")
+def test_append_only_tables_refuse_changes(registry, ordered):
+    assert {"measurement", "audit_event"} <= set(APPEND_ONLY)
+    for table in APPEND_ONLY:
+        column = "position" if table == "dataset_version_measurement" else "id"
+        refuses(registry, f"UPDATE {table} SET {column} = {column} + 1000")
+        refuses(registry, f"DELETE FROM {table}")
 
 
 def test_a_row_cannot_be_replaced_in_place(registry, version):

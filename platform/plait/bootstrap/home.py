@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.bootstrap.verbs import Campaigns, Data, Models, Priors, Results, Rounds
-from plait.design.errors import NotFoundError, WrongStateError
+from plait.design.errors import BadInputError, NotFoundError, WrongStateError
 from plait.design.records import Progress, no_progress
 from plait.settings import SETTINGS_FILE, Settings, load_settings, save_settings
 
@@ -206,7 +206,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        NotFoundError: Its folder does not exist or cannot be written.
+        BadInputError: Its folder does not exist or cannot be written.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -214,4 +214,4 @@ def write_text(path: Path, text: str) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise NotFoundError(f"{path} cannot be written: {error.strerror}", hint="choose another --output") from error
+        raise BadInputError(f"{path} cannot be written: {error.strerror}", hint="choose another --output") from error

@@ -139,6 +139,7 @@ class Data(Verbs):
             noise_source=source,
             sign=1.0 if version.goal == "maximize" else -1.0,
             algorithm="ensemble",
+            settings={},
             seed=seed,
         )
 
@@ -231,11 +232,11 @@ class Campaigns(Verbs):
         orders = self._home.path / "orders"
         return run(self._home.ports, name, rounds, find_lab(lab), lambda r, designs: _write_order(orders, r, designs))
 
-    def compare(self, name: str) -> None:
+    def compare(self, name: str, *, settings: dict[str, Any] | None = None) -> None:
         """Give round 1's data to every method once; the report shows them side by side."""
         from plait.campaign.comparison import compare
 
-        compare(self._home.ports, name)
+        compare(self._home.ports, name, settings)
 
 
 def _write_order(folder: Path, of: Round, designs: list[Design]) -> str:

@@ -67,8 +67,13 @@ class Batch:
     looks: tuple[dict[str, Any], ...] = ()
 
 
-def compare(ports: Ports, name: str) -> None:
+def compare(ports: Ports, name: str, settings: dict[str, Any] | None = None) -> None:
     """Run every method on round 1's data (what is done already is not done again).
+
+    Args:
+        ports: The world.
+        name: The campaign.
+        settings: Of all fine-tuners alike; their defaults where left out.
 
     Raises:
         WrongStateError: Round 1 was not proposed yet.
@@ -82,40 +87,40 @@ def compare(ports: Ports, name: str) -> None:
     methods = [m for m in METHODS if m != "exhaustive" or turn.space.size <= turn.config.batch.exhaustive_limit]
     for index, method in enumerate(methods):
         ports.progress("comparing methods", index, len(methods), method)
-        run_stage(turn, f"compare/{method}", lambda t, m=method: _compare_one(t, m), dict(outputs))  # type: ignore[misc]
+        run_stage(turn, f"compare/{method}", lambda t, m=method: _compare_one(t, m, settings or {}), dict(outputs))  # type: ignore[misc]
     ports.progress("comparing methods", len(methods), len(methods), "")
     flush_outbox(ports)
 
 
-def _compare_one(turn: Turn, method: str) -> Outcome:
+def _compare_one(turn: Turn, method: str, settings: dict[str, Any]) -> Outcome:
     started = time.monotonic()
-    batch = _make(turn, method)
+    batch = _make(turn, method, settings)
     seconds = time.monotonic() - started
     return Outcome(
         {"method": turn.ports.artifacts.put_json(_describe(turn, method, batch)), "seconds": round(seconds, 1)}
     )
 
 
-def _make(turn: Turn, method: str) -> Batch:
+def _make(turn: Turn, method: str, settings: dict[str, Any]) -> Batch:
     size, recipe = turn.config.batch.size, METHODS[method]
     generator = turn.generator(f"compare/{method}")
     objective = make_objective(turn.reward("optimiser"), turn.halves[0], "none", 0.0)
     if method == "offline":
         return Batch(turn.dataset.tokens[np.argsort(-turn.dataset.values, kind="stable")[:size]], False)
     if recipe is not None:
-        return _fine_tuned(turn, method, recipe)
+        return _fine_tuned(turn, method, recipe, settings)
     sampler = catalog.find("samplers", "ancestral" if method == "prior" else method)
     state = sampler.prepare(sampler.Config(), turn.prior(), objective, turn.dataset, generator)
     return Batch(sampler.sample(state, size, generator).tokens.numpy(), method != "exhaustive")
 
 
-def _fine_tuned(turn: Turn, method: str, recipe: FineTuned) -> Batch:
+def _fine_tuned(turn: Turn, method: str, recipe: FineTuned, settings: dict[str, Any]) -> Batch:
     """Tune in this process, looking at the policy now and then."""
     generator = turn.generator(f"compare/{method}")
-    job = finetune_job(turn, recipe.algorithm, {}, recipe.kind, recipe.scale)
+    job = finetune_job(turn, recipe.algorithm, settings, recipe.kind, recipe.scale)
     algorithm = catalog.find("finetune", recipe.algorithm)
     objective = job.objective()
-    state = algorithm.init(algorithm.Config(), job.prior(), objective, turn.halves[0], generator)
+    state = algorithm.init(algorithm.Config(**settings), job.prior(), objective, turn.halves[0], generator)
     looks, kl = [], 0.0
     when = {round(share * job.num_steps) for share in LOOKS}
     judge = turn.reward("judge")

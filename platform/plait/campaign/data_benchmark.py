@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Generator
@@ -19,7 +21,14 @@ MOST_POINTS = 2_000
 
 
 def benchmark(
-    dataset: Dataset, *, num_readings: int, noise_source: str, sign: float, algorithm: str, seed: int
+    dataset: Dataset,
+    *,
+    num_readings: int,
+    noise_source: str,
+    sign: float,
+    algorithm: str,
+    settings: dict[str, Any],
+    seed: int,
 ) -> DataBenchmark:
     """Fit the reward on four fifths of the sequence groups and judge it on the rest.
 
@@ -29,11 +38,12 @@ def benchmark(
         noise_source: "replicates", "std column" or "".
         sign: 1, or -1 where the goal is to minimise: values are shown in the assay's own direction.
         algorithm: File in rewards/.
+        settings: Its settings.
         seed: Of the split and the fit.
     """
     kept, held_out = (dataset.take(rows) for rows in hold_out(dataset, seed, HELD_OUT))
-    family = catalog.find("rewards", algorithm)
-    reward = family.fit(family.Config(), kept, Generator().manual_seed(seed))
+    config = catalog.configure("rewards", algorithm, settings)
+    reward = catalog.find("rewards", algorithm).fit(config, kept, Generator().manual_seed(seed))
     prediction = reward.predict(torch.from_numpy(held_out.tokens))
     mean = prediction.mean.double().numpy()
     std = prediction.std.double().numpy() * reward.calibration.interval_scale

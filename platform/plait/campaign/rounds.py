@@ -158,8 +158,11 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, int]:
 
 def describe(campaign: Campaign, rounds: list[Round]) -> dict[str, Any]:
     """A campaign and its rounds as one JSON document, with the next step."""
-    state = rounds[-1].state if rounds else None
-    step = NEXT_STEP[state] if state else NEXT_STEP[RoundState.RUNNING]
+    num_closed = sum(r.state is RoundState.CLOSED for r in rounds)
+    is_done = num_closed >= CampaignConfig.model_validate(campaign.config).rounds
+    step = NEXT_STEP[rounds[-1].state if rounds else RoundState.RUNNING]
+    if is_done:
+        step = "plait report {0} --output report.html"
     return {
         **asdict(campaign),
         "rounds": [asdict(r) for r in rounds],

@@ -117,13 +117,14 @@ def register(
 
 def flush_outbox(ports: Ports) -> None:
     """Tell MLflow what it has not been told; the registry is right whether this succeeds or not."""
-    with ports.repository.begin() as uow:
-        waiting = uow.outbox()
-    for index, message in enumerate(waiting):
-        ports.progress("telling MLflow", index, len(waiting), message.run_name)
-        artifact = ports.artifacts.path(message.model["artifact"]) if message.model else None
-        run_id = ports.tracker.record(message, artifact)
+    with ports.repository.lease("outbox", lambda text: ports.progress("waiting", 0, 0, text)):
         with ports.repository.begin() as uow:
-            uow.mark_sent(message.key, run_id)
-    if waiting:
-        ports.progress("telling MLflow", len(waiting), len(waiting), "")
+            waiting = uow.outbox()
+        for index, message in enumerate(waiting):
+            ports.progress("telling MLflow", index, len(waiting), message.run_name)
+            artifact = ports.artifacts.path(message.model["artifact"]) if message.model else None
+            run_id = ports.tracker.record(message, artifact)
+            with ports.repository.begin() as uow:
+                uow.mark_sent(message.key, run_id)
+        if waiting:
+            ports.progress("telling MLflow", len(waiting), len(waiting), "")

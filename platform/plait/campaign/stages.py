@@ -45,6 +45,7 @@ def benchmark(turn: Turn) -> Outcome:
         noise_source=source,
         sign=turn.sign,
         algorithm=turn.config.reward.algorithm,
+        settings={**turn.config.reward.settings, "members": turn.config.reward.members},
         seed=turn.seed("benchmark"),
     )
     text = result.warning or f"held-out Spearman {result.held_out_spearman:.2f}"

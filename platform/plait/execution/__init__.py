@@ -1,1 +1,1 @@
-"""Ray: training, tasks."""
+"""Where trainings run: this process or Ray."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select, update
 
-from plait.campaign.records import ALLOWED_MOVES, Approval, Campaign, DatasetVersion, Round, RoundState
+from plait.campaign.records import ALLOWED_MOVES, Approval, Campaign, Round, RoundState
 from plait.design.errors import WrongStateError
 from plait.registry import audit
 from plait.registry import tables as t
-from plait.registry._datasets import dataset_version_by_id, insert_version, link, link_all_of, version_row
+from plait.registry._datasets import version_row
 from plait.registry.transaction import Transaction, missing
 
 DECISIONS = (RoundState.APPROVED, RoundState.REJECTED)
@@ -122,7 +122,7 @@ def add_round(tx: Transaction, campaign: str, number: int, dataset_version_id: s
         "dataset_version_id": version_row(tx, dataset_version_id, of_campaign.dataset if of_campaign else None).id,
     }
     tx.insert(t.round_, {**values, **tx.by(actor)})
-    audit.record(tx, actor, "round.started", _subject(campaign, number), {"dataset_version": dataset_version_id})
+    audit.record(tx, actor, "round.started", subject(campaign, number), {"dataset_version": dataset_version_id})
     return rounds(tx, campaign)[-1]
 
 
@@ -132,13 +132,15 @@ def campaign_id(tx: Transaction, name: str) -> int:
     Raises:
         NotFoundError: There is none.
     """
-    known = {row.name: row.id for row in tx.rows(_campaigns(tx))}
+    in_project = select(t.campaign.c.id, t.campaign.c.name).where(t.campaign.c.project_id == tx.project_id)
+    known = {row.name: row.id for row in tx.rows(in_project.order_by(t.campaign.c.id))}
     if name not in known:
         raise missing("campaign", name, known)
     return int(known[name])
 
 
-def _subject(campaign: str, number: int) -> str:
+def subject(campaign: str, number: int) -> str:
+    """What audit events call a round."""
     return f"campaign/{campaign}/round/{number}"
 
 
@@ -212,16 +214,22 @@ def move_round(tx: Transaction, campaign: str, number: int, state: RoundState, a
         WrongStateError: The round cannot go there from where it is.
     """
     tx.lock()
-    row = _movable(tx, campaign, number, state)
+    row = movable(tx, campaign, number, state)
     tx.connection.execute(update(t.round_).where(t.round_.c.id == row.id).values(state=state))
     if state in DECISIONS:
         tx.insert(t.approval, {"round_id": row.id, "decision": state, "reason": reason, **tx.by(actor)})
     details = {"from": row.state, "reason": reason}
-    audit.record(tx, actor, f"round.{state}", _subject(campaign, number), details)
+    audit.record(tx, actor, f"round.{state}", subject(campaign, number), details)
     return _record(round_row(tx, campaign, number))
 
 
-def _movable(tx: Transaction, campaign: str, number: int, state: RoundState) -> Row[Any]:
+def movable(tx: Transaction, campaign: str, number: int, state: RoundState) -> Row[Any]:
+    """The row of a round that may go to `state`.
+
+    Raises:
+        NotFoundError: No such campaign or round.
+        WrongStateError: It cannot go there from where it is.
+    """
     row = round_row(tx, campaign, number)
     allowed = ALLOWED_MOVES[RoundState(row.state)]
     if state not in allowed:
@@ -231,61 +239,6 @@ def _movable(tx: Transaction, campaign: str, number: int, state: RoundState) -> 
             hint=f"after {row.state}: {after}",
         )
     return row
-
-
-def close_round_into_version(
-    tx: Transaction, campaign: str, number: int, *, content_hash: str, dataset: str, actor: str
-) -> DatasetVersion:
-    """New dataset version = the round's dataset version + the round's ok results as measurements.
-
-    The measurement rows that add_results wrote are linked, never copied. Moves the round to CLOSED and sets its
-    next_version_id.
-
-    Raises:
-        NotFoundError: No such campaign or round.
-        WrongStateError: The round is not being measured.
-    """
-    tx.lock()
-    row = _movable(tx, campaign, number, RoundState.CLOSED)
-    found = tx.first(
-        select(t.dataset_version.c.id)
-        .join(t.dataset)
-        .where(t.dataset.c.project_id == tx.project_id, t.dataset.c.name == dataset)
-        .where(t.dataset_version.c.content_hash == content_hash)
-    )
-    key = _joined_version(tx, row, content_hash, dataset, actor) if found is None else found.id
-    closed = {"state": RoundState.CLOSED, "next_version_id": key}
-    tx.connection.execute(update(t.round_).where(t.round_.c.id == row.id).values(closed))
-    audit.record(
-        tx, actor, "round.closed", _subject(campaign, number), {"from": row.state, "dataset_version": content_hash}
-    )
-    return dataset_version_by_id(tx, content_hash, dataset)
-
-
-def _joined_version(tx: Transaction, row: Row[Any], content_hash: str, dataset: str, actor: str) -> int:
-    m, links = t.measurement, t.dataset_version_measurement
-    base = tx.rows(select(t.dataset_version).where(t.dataset_version.c.id == row.dataset_version_id))[0]
-    new = tx.rows(measured(row.id).where(m.c.status == "ok"))
-    old = select(m.c.sequence_id).join(links, links.c.measurement_id == m.c.id).where(links.c.version_id == base.id)
-    sequences = {r.sequence_id for r in tx.rows(old)} | {r.sequence_id for r in new}
-    values = {
-        "assay_id": base.assay_id,
-        "alphabet": base.alphabet,
-        "length": base.length,
-        "num_measurements": base.num_measurements + len(new),
-        "num_sequences": len(sequences),
-    }
-    key = insert_version(tx, dataset, content_hash, base.id, values, actor)
-    link_all_of(tx, base.id, key)
-    link(tx, key, base.num_measurements, [r.id for r in new])
-    return key
-
-
-def measured(round_id: int) -> Select[Any]:
-    """The results of a round, oldest first; a row that another one supersedes is left out."""
-    m, newer = t.measurement, t.measurement.alias("newer")
-    query = select(m).where(m.c.round_id == round_id, m.c.design_id.is_not(None))
-    return query.where(~select(newer.c.id).where(newer.c.supersedes_id == m.c.id).exists()).order_by(m.c.id)
 
 
 def approvals(tx: Transaction, campaign: str) -> list[Approval]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -84,6 +85,29 @@ def where(name: str, *columns: str, condition: str, unique: bool = False) -> Ind
     return Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
+class Document(TypeDecorator[Any]):
+    """A JSON document, without NaN (which is no JSON, though Python writes it)."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """To the database."""
+        return as_json(value)
+
+
+def as_json(value: Any) -> Any:
+    """The document as it will be read back: tuples are lists, keys are text.
+
+    Raises:
+        BadInputError: It holds NaN or an infinity.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except ValueError as error:
+        raise BadInputError(f"a document cannot be stored: {error}") from error
+
+
 def key() -> Column[int]:
     """The primary key `id`."""
     return Column("id", Id, primary_key=True)
@@ -121,7 +145,7 @@ def count(name: str) -> Column[int]:
 
 def document(name: str) -> Column[Any]:
     """A JSON document."""
-    return Column(name, JSON, nullable=False)
+    return Column(name, Document, nullable=False)
 
 
 def number(name: str, *, optional: bool = False) -> Column[Any]:

@@ -11,7 +11,7 @@ from plait.campaign.records import Design
 from plait.design.errors import WrongStateError
 from plait.registry import audit
 from plait.registry import tables as t
-from plait.registry._campaigns import round_row, round_rows
+from plait.registry._campaigns import round_row, round_rows, subject
 from plait.registry._sequences import sequence_ids
 from plait.registry.transaction import SYSTEM, Transaction, missing
 
@@ -49,7 +49,7 @@ def add_designs(tx: Transaction, campaign: str, number: int, designs: Sequence[D
     if values:
         tx.connection.execute(insert(t.design), values)
     details = {"num_designs": len(values)}
-    audit.record(tx, SYSTEM, "designs.added", f"campaign/{campaign}/round/{number}", details)
+    audit.record(tx, SYSTEM, "designs.added", subject(campaign, number), details)
 
 
 def _by_rank(designs: Sequence[Design]) -> list[Design]:
@@ -129,7 +129,7 @@ def add_screening(
         "version": version,
         "stopped": [name for name, is_cleared, _ in verdicts if not is_cleared],
     }
-    audit.record(tx, SYSTEM, "designs.screened", f"campaign/{campaign}/round/{number}", details)
+    audit.record(tx, SYSTEM, "designs.screened", subject(campaign, number), details)
 
 
 def screenings(tx: Transaction, campaign: str, number: int) -> list[tuple[str, str, str, bool, str]]:
@@ -152,4 +152,4 @@ def add_order(tx: Transaction, campaign: str, number: int, sha256: str, actor: s
     tx.lock()
     row = round_row(tx, campaign, number)
     tx.find_or_insert(t.order_file, {"round_id": row.id, "sha256": sha256}, tx.by(actor))
-    audit.record(tx, actor, "order.exported", f"campaign/{campaign}/round/{number}", {"sha256": sha256})
+    audit.record(tx, actor, "order.exported", subject(campaign, number), {"sha256": sha256})

@@ -11,7 +11,7 @@ from plait.campaign.records import NewResult, Result, RoundState, Upload
 from plait.design.errors import WrongStateError
 from plait.registry import audit
 from plait.registry import tables as t
-from plait.registry._campaigns import measured, round_row, round_rows
+from plait.registry._campaigns import round_row, round_rows, subject
 from plait.registry._datasets import add_upload
 from plait.registry._designs import design_rows
 from plait.registry.transaction import Transaction
@@ -59,7 +59,7 @@ def add_results(
     ]
     tx.connection.execute(insert(t.measurement), values)
     details = {"num_new": len(new), "num_failed": sum(r.value is None for r in new)}
-    audit.record(tx, actor, "results.added", f"campaign/{campaign}/round/{number}", details)
+    audit.record(tx, actor, "results.added", subject(campaign, number), details)
     return len(new)
 
 
@@ -77,6 +77,13 @@ def _new(results: Sequence[NewResult], known: dict[tuple[str, str], float | None
                 hint="name another replicate if the well was measured again",
             )
     return new
+
+
+def measured(round_id: int) -> Select[Any]:
+    """The results of a round, oldest first; a row that another one supersedes is left out."""
+    m, newer = t.measurement, t.measurement.alias("newer")
+    query = select(m).where(m.c.round_id == round_id, m.c.design_id.is_not(None))
+    return query.where(~select(newer.c.id).where(newer.c.supersedes_id == m.c.id).exists()).order_by(m.c.id)
 
 
 def _results(round_id: int) -> Select[Any]:

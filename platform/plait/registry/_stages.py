@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, select, update
 from plait.campaign.records import OutboxMessage, StageRun
 from plait.registry import audit
 from plait.registry import tables as t
-from plait.registry._campaigns import campaign_id
+from plait.registry._campaigns import campaign_id, subject
 from plait.registry.transaction import SYSTEM, Transaction, missing
 
 
@@ -90,7 +90,7 @@ def finish_stage(
         }
         tx.insert(t.stage_run, values)
         details = {"stage": stage, "input_hash": input_hash, "seconds": seconds}
-        audit.record(tx, SYSTEM, "stage.finished", f"campaign/{campaign}/round/{number}", details)
+        audit.record(tx, SYSTEM, "stage.finished", subject(campaign, number), details)
         row = tx.rows(existing)[0]
     return _record(row, campaign)
 

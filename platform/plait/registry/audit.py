@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from plait.design.errors import RunFailedError
+from plait.registry._columns import as_json
 from plait.registry.tables import actor, audit_event, project
 from plait.registry.transaction import PROJECT, Transaction
 
@@ -29,7 +30,7 @@ def record(tx: Transaction, actor_name: str, action: str, subject: str, details:
     """
     head = tx.lock()
     number, now = head.audit_number + 1, tx.now
-    known = json.loads(json.dumps(details or {}, allow_nan=False))
+    known = as_json(details or {})
     hash_ = event_hash(number, actor_name, action, subject, known, now, head.audit_hash)
     tx.connection.execute(
         insert(audit_event).values(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +54,10 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     Raises:
         ConfigError: The driver is not installed.
     """
-    options: dict[str, Any] = {"json_serializer": partial(json.dumps, allow_nan=False)}
     try:
         if sqlite_file(url) is None:
-            return create_engine(url, pool_pre_ping=True, **options)
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_timeout=BUSY_SECONDS, **options)
+            return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_timeout=BUSY_SECONDS)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(
             "PostgreSQL needs its driver", hint="install it: python -m pip install 'plait[postgres]'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from sqlalchemy.engine import URL
 
@@ -91,9 +91,11 @@ class Registry:
         with explained(self.url), self._engine.begin() as connection:
             yield SqlUnitOfWork(connection)
 
-    def lease(self, name: str, on_wait: Callable[[str], None]) -> AbstractContextManager[HeldLease]:
+    @contextmanager
+    def lease(self, name: str, on_wait: Callable[[str], None]) -> Iterator[HeldLease]:
         """Holds the lease `name`; waits (saying so once) while a living owner holds it."""
-        return hold(self._engine, name, on_wait)
+        with explained(self.url), hold(self._engine, name, on_wait) as held:
+            yield held
 
     def verify_audit(self) -> int:
         """Walks the audit trail; the number of events.

@@ -81,14 +81,21 @@ class Transaction:
             return []
         keys = self._reserve(table, len(rows)) if "id" in table.c else []
         full = [{"id": key, **row} for key, row in zip(keys, rows, strict=True)] if keys else rows
-        if self.connection.dialect.name == "sqlite":
-            self.connection.execute(insert(table), full)
+        dialect, names = self.connection.dialect, list(full[0])
+        columns = ", ".join(names)
+        values: list[list[Any]] = []
+        for name in names:
+            process = table.c[name].type.bind_processor(dialect)
+            values.append([row[name] if process is None else process(row[name]) for row in full])
+        lines = list(zip(*values, strict=True))
+        if dialect.name == "sqlite":
+            marks = ", ".join("?" * len(names))
+            self.connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', lines)  # noqa: S608
             return keys
-        columns = list(full[0])
         driver: Any = self.connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({", ".join(columns)}) FROM STDIN') as copy:
-            for row in full:
-                copy.write_row([row[column] for column in columns])
+        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:
+            for line in lines:
+                copy.write_row(line)
         return keys
 
     def _reserve(self, table: Table, number: int) -> list[int]:

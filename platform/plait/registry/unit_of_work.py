@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plait.registry import _campaigns, _datasets, _designs, _models, _results, _stages, audit
+from plait.registry import _campaigns, _closing, _datasets, _designs, _models, _results, _stages, audit
 from plait.registry.transaction import Transaction
 
 
@@ -23,7 +23,7 @@ class SqlUnitOfWork(Transaction):
     rounds = _campaigns.rounds
     move_round = _campaigns.move_round
     approvals = _campaigns.approvals
-    close_round_into_version = _campaigns.close_round_into_version
+    close_round_into_version = _closing.close_round_into_version
 
     stage = _stages.stage
     stages = _stages.stages

@@ -1,4 +1,4 @@
-"""Finished runs in MLflow: parameters, curves, dataset lineage, artifacts and a registered model, written once per key."""
+"""Finished runs in MLflow: parameters, curves, dataset lineage, files and a registered model, written once per key."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class MlflowTracker:
             with _quiet():
                 return self._record(message, artifact)
         except Exception as error:
-            reason = redacted(" ".join(str(error).split()))[:300]
+            reason = f"{type(error).__name__}: {redacted(' '.join(str(error).split()))[:300]}"
             raise RunFailedError(
-                f"MLflow at {redacted(self._uri)} cannot be told of {message.run_name}: {type(error).__name__}: {reason}",
+                f"MLflow at {redacted(self._uri)} cannot be told of {message.run_name}: {reason}",
                 hint="correct the setting mlflow_tracking_uri or make the store reachable; nothing else is lost",
             ) from error
 
