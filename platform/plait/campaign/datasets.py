@@ -60,6 +60,11 @@ def import_dataset(
                 f"the dataset '{dataset}' exists with other content (version {latest.number})",
                 hint="add --append to join these rows to it, or --replace to make them its new version",
             )
+        if latest is not None and mode == "replace" and own_hash in seen:
+            raise WrongStateError(
+                f"this content is version {seen[own_hash].number} of '{dataset}'; the latest is {latest.number}",
+                hint="versions are never moved: import it under another name to work from it again",
+            )
         combined, num_added = readings, len(readings)
         if latest is not None and mode == "append":
             combined, num_added = _append(uow.readings(latest.id), readings, latest, alphabet, unit, goal)

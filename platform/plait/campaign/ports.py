@@ -70,8 +70,8 @@ class UnitOfWork(Protocol):
         """The latest, or a numbered, version."""
         ...
 
-    def dataset_version_by_id(self, version_id: str) -> DatasetVersion:
-        """The version with this content hash."""
+    def dataset_version_by_id(self, version_id: str, dataset: str | None = None) -> DatasetVersion:
+        """The version with this content hash, of this dataset where two hold the same content."""
         ...
 
     def dataset_versions(self, dataset: str) -> list[DatasetVersion]:

@@ -58,7 +58,7 @@ def open_turn(ports: Ports, uow: UnitOfWork, name: str, of: Round, outputs: dict
     """The turn of a round: what its stages may see."""
     campaign = uow.campaign(name)
     taken = tuple(sorted({d.sequence for d in uow.designs(name) if d.round < of.number}))
-    version = uow.dataset_version_by_id(of.dataset_version_id)
+    version = uow.dataset_version_by_id(of.dataset_version_id, campaign.dataset)
     return Turn(ports, campaign, of, version, uow.readings(version.id), taken, outputs)
 
 

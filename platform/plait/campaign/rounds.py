@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from plait.campaign.config import CampaignConfig
 from plait.campaign.datasets import concatenate
 from plait.campaign.fingerprints import content_hash
 from plait.campaign.ports import Ports, UnitOfWork
@@ -141,7 +142,7 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, int]:
         still_open = [NewResult(i, None) for i in designs if i not in answered]
         if still_open:
             uow.add_results(name, chosen.number, still_open, ports.actor, None)
-        version = uow.dataset_version_by_id(chosen.dataset_version_id)
+        version = uow.dataset_version_by_id(chosen.dataset_version_id, uow.campaign(name).dataset)
         measured = [r for r in uow.results(name, chosen.number) if r.value is not None]
         added = Readings(
             tuple(designs[r.design_id].sequence for r in measured),
