@@ -153,7 +153,7 @@ def _summary(
             ("sampled", sampled["num_sampled"]),
             ("enumerated", sampled["num_enumerated"]),
             *funnel["funnel"].items(),
-            ("selected and cleared", len(batch)),
+            ("selected", len(batch)),
         ),
         rejected=funnel["rejected"]
         | {f"screening: {why}": 1 for why in stages[of.number, "select"]["screening"]["stopped"].values()},

@@ -102,7 +102,7 @@ class RoundSummary:
         number: From 1.
         state: RoundState.
         funnel: Ordered (stage, count) pairs: sampled, enumerated, distinct, feasible,
-            supported, natural, new, selected and cleared.
+            supported, natural, new, selected (and cleared by screening).
         rejected: Reason -> count of what the filters rejected.
         sequences: Proposed designs by rank.
         predicted_mean: By rank.

@@ -90,7 +90,7 @@ def proxy_against_measured(data: ReportData) -> Picture:
         square_limits(panel, everything)
         _intervals(panel, mean, std, read)
         panel.set_title(f"Round {summary.number}: {_calibration(summary)}", fontsize=9.5)
-        panel.set_xlabel(value_label(data, "predicted"))
+        panel.set_xlabel(f"predicted ({data.unit})" if data.unit else "predicted")
     panels[0].set_ylabel(value_label(data, "measured"))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2)
