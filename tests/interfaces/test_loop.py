@@ -138,7 +138,7 @@ def test_models_are_listed_promoted_and_sampled(batch, tmp_path):
     batch("sample", "--model", "c-reward", code=4)
     batch("sample", "--model", "c-policy", "--sampler", "nothing", code=3)
     batch("sample", "--model", "c-policy", "--set", "nothing", code=2)
-    batch("sample", "--model", "c-policy", "--output", tmp_path / "no" / "folder.txt", code=4)
+    batch("sample", "--model", "c-policy", "--output", tmp_path / "no" / "folder.txt", code=3)
 
 
 def test_a_model_folder_is_imported_only_if_its_sums_match(batch, tmp_path):
