@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plait.bootstrap.home import Home
     from plait.campaign.config import CampaignConfig
     from plait.campaign.datasets import Import
-    from plait.campaign.records import Campaign, DatasetVersion, Design, Model, Round
+    from plait.campaign.records import Campaign, DatasetVersion, Design, Model, Result, Round
     from plait.campaign.report_data import DataBenchmark
     from plait.lab.tables import MeasurementTable
 
@@ -293,7 +293,7 @@ class Rounds(Verbs):
 
 
 class Results(Verbs):
-    """Readings that come back from the lab."""
+    """Readings that come back from the lab: import, list."""
 
     def import_(self, campaign: str, file: str | Path) -> tuple[Round, int, tuple[str, ...]]:
         """Register a results file of the ordered round; the round, how many readings were new, and notes.
@@ -309,11 +309,17 @@ class Results(Verbs):
             chosen = open_for_results(uow, campaign)
             known = {d.design_id for d in uow.designs(campaign)}
             ordered = {d.design_id for d in uow.designs(campaign, chosen.number)}
-        table = read_results(Path(file), known, ordered)
+            registered = {(r.design_id, r.replicate): r.value for r in uow.results(campaign, chosen.number)}
+        table = read_results(Path(file), known, ordered, registered)
         rows = [NewResult(r.design_id, r.value, r.replicate) for r in table.rows]
         upload = Upload(table.filename, table.sha256, table.num_bytes)
         of, num_new = add_results(self._home.ports, campaign, rows, upload)
         return of, num_new, table.notes
+
+    def list(self, campaign: str, *, round: int | None = None) -> list[Result]:  # noqa: A002
+        """The readings of a campaign, or of one of its rounds, oldest first; value None where the well failed."""
+        with self._home.registry.begin() as uow:
+            return uow.results(campaign, round)
 
 
 class Models(Verbs):

@@ -229,7 +229,7 @@ def read_config(path: Path) -> CampaignConfig:
         document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:  # the last: brackets in brackets
         raise ConfigError(f"{path} is not readable YAML: {error}") from error
     config = parse_config(document, str(path))
     if config.prior.corpus and not Path(config.prior.corpus).is_absolute():

@@ -30,7 +30,10 @@ def pin_corpus(ports: Ports, section: PriorConfig, space: DesignSpace) -> tuple[
     if section.corpus is None and section.dataset is None:
         return section, "prior: pre-trained on the dataset's own sequences"
     if section.corpus is not None:
-        source, sequences = Path(section.corpus).name, ports.read_corpus(Path(section.corpus), space.alphabet, space.length)
+        source, sequences = (
+            Path(section.corpus).name,
+            ports.read_corpus(Path(section.corpus), space.alphabet, space.length),
+        )
     else:
         source = f"dataset {section.dataset}"
         with ports.repository.begin() as uow:

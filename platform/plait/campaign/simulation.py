@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from plait.campaign.config import CampaignConfig
+from plait.campaign.corpora import inside
 from plait.campaign.ports import Laboratory, Ports, UnitOfWork
 from plait.campaign.proposing import propose
 from plait.campaign.records import Design, NewResult, Round, RoundState
 from plait.campaign.rounds import add_results, close, decide, mark_ordered, order
 from plait.campaign.stage_runs import flush_outbox
+from plait.design.errors import WrongStateError
+from plait.design.space import DesignSpace
 
 LAB_REASON = "approved automatically: simulated lab "
 """How an approval without a person begins; the lab's name follows."""
@@ -32,13 +35,19 @@ def run(
         write_order: Writes the order file of a round and returns its SHA-256.
 
     Raises:
-        WrongStateError: Nothing can be done before a person acts; the hint says what.
+        WrongStateError: Nothing can be done before a person acts (the hint says what), or the lab measures other things.
     """
     if laboratory is None:
         return [propose(ports, name)]
     with ports.repository.begin() as uow:
-        config = CampaignConfig.model_validate(uow.campaign(name).config)
+        campaign = uow.campaign(name)
+        config, space = CampaignConfig.model_validate(campaign.config), DesignSpace.model_validate(campaign.space)
         num_closed = sum(r.state is RoundState.CLOSED for r in uow.rounds(name))
+    if len(inside(list(laboratory.truth()), space)) == 0:
+        raise WrongStateError(
+            f"the simulated lab {laboratory.name} measures nothing of {space.template} ({space.alphabet.name})",
+            hint="run without --lab and import what your own lab measures",
+        )
     num_left = min(num_rounds or config.rounds, config.rounds - num_closed)
     done = [_whole_round(ports, name, laboratory, write_order) for _ in range(num_left)]
     flush_outbox(ports)

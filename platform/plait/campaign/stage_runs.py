@@ -36,7 +36,7 @@ def run_stage(
     """Run a stage, or find it done; its outputs are added to `outputs`.
 
     Raises:
-        RunFailedError: It failed, for a reason outside our own errors.
+        RunFailedError: Memory ran out.
     """
     name, number = turn.campaign.name, 0 if stage == "prior" else turn.round.number
     key = input_hash(turn, stage, outputs)

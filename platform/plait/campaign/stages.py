@@ -1,4 +1,4 @@
-"""The stages of a round up to PROPOSED: each a function of a Turn that returns an Outcome.
+"""The stages of a round up to PROPOSED: each a function of a Turn that returns an Outcome; those that learn are here.
 
 A stage reads only its inputs, draws only from a generator seeded by (campaign seed, round, stage), and is recorded with
 the hash of its inputs: running a round again goes on after the last recorded stage and makes the same designs.
@@ -11,28 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Generator
 
-from plait.acquisition.base import Pool
 from plait.campaign import catalog, data_benchmark
 from plait.campaign.campaigns import finetune_settings
+from plait.campaign.candidates import filter_pool, sample, select
 from plait.campaign.corpora import load_corpus
 from plait.campaign.jobs import FinetuneJob, PretrainJob, load_prior
 from plait.campaign.ports import TrainingJob
 from plait.campaign.turns import NewModel, Outcome, Turn
-from plait.design.errors import RunFailedError
 from plait.design.records import Dataset
-from plait.rewards.conservatism import Kind, Objective
-from plait.rewards.support_gate import SupportGate
-
-ENUMERATED = 16_384
-"""Best designs of an exhaustively scored space that go on to the filters, at least."""
-NATURALNESS = 0.25
-"""Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
-ELBO_DRAWS = 16
+from plait.rewards.conservatism import Kind
 
 
 def benchmark(turn: Turn) -> Outcome:
@@ -173,155 +162,6 @@ def finetune(turn: Turn) -> Outcome:
     params = {**chosen["settings"], "kind": chosen["kind"], "scale": chosen["scale"], "workers": turn.config.workers}
     model = NewModel("policy", "policy", turn.outputs["prior"]["algorithm"], sha, details, curves, params)
     return Outcome({"policy": sha, "last": last}, (model,))
-
-
-def sample(turn: Turn) -> Outcome:
-    """Candidates: the policy's samples, joined by the best of the whole space where it is small enough to score."""
-    section, batch = turn.config.sampler, turn.config.batch
-    generator = turn.generator("sample")
-    objective = turn.objective("final")
-    sampler = catalog.find("samplers", section.algorithm)
-    config = catalog.configure("samplers", section.algorithm, section.settings)
-    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator)
-    turn.ports.progress("sampling", 0, batch.num_candidates, section.algorithm)
-    drawn = sampler.sample(state, batch.num_candidates, generator).tokens
-    turn.ports.progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
-    pools = {"policy": turn.space.canonical(drawn.numpy())}
-    if turn.space.size <= batch.exhaustive_limit:
-        pools["exhaustive"] = _best_of_space(turn, objective, max(20 * batch.size, ENUMERATED))
-    unique_fraction = len(np.unique(pools["policy"], axis=0)) / max(1, len(drawn))
-    document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
-    return Outcome(
-        {
-            "pool": turn.ports.artifacts.put_json(document),
-            "num_sampled": len(drawn),
-            "num_enumerated": len(pools.get("exhaustive", ())),
-            "unique_fraction": unique_fraction,
-        }
-    )
-
-
-def _best_of_space(turn: Turn, objective: Objective, n: int) -> NDArray[np.int64]:
-    exhaustive = catalog.find("samplers", "exhaustive")
-    generator = turn.generator("exhaustive")
-    state = exhaustive.prepare(exhaustive.Config(), turn.prior(), objective, turn.dataset, generator)
-    return np.asarray(exhaustive.sample(state, min(n, turn.space.size), generator).tokens.numpy())
-
-
-def naturalness_floor(turn: Turn) -> float:
-    """The quantile of the policy's ELBO below which candidates are rejected, 0 for none."""
-    given, section = turn.config.filter.naturalness, turn.config.prior
-    if given is not None:
-        return given
-    return NATURALNESS if section.corpus is not None or section.model is not None else 0.0
-
-
-def _is_natural(turn: Turn, tokens: NDArray[np.int64], from_policy: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n,) bool: prior ELBO at or above the floor's quantile of the policy's distinct samples."""
-    quantile = naturalness_floor(turn)
-    if quantile == 0:
-        return np.ones(len(tokens), dtype=bool)
-    elbo = turn.prior().elbo(torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS)[0].numpy()
-    return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
-
-
-def filter_pool(turn: Turn) -> Outcome:
-    """Candidates that are feasible, supported, natural, and neither measured nor pending."""
-    document = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
-    source: dict[str, str] = {}
-    for name in ("policy", "exhaustive"):
-        for sequence in document.get(name, ()):
-            source.setdefault(sequence, name)
-    sequences = list(source)
-    tokens = turn.space.canonical(turn.space.encode(sequences))
-    rejected: dict[str, int] = {}
-    funnel = {"distinct": len(sequences)}
-    keep = turn.space.is_feasible(tokens)
-    for rule in {(v.item, v.rule) for v in turn.space.violations(tokens[~keep])}:
-        rejected[f"constraint {rule[1]}"] = rejected.get(f"constraint {rule[1]}", 0) + 1
-    funnel["feasible"] = int(keep.sum())
-    if turn.config.filter.support_gate:
-        verdict = SupportGate.fit(turn.dataset).judge(tokens)
-        for reason in (r for r, ok in zip(verdict.reasons, keep & ~verdict.is_supported, strict=True) if ok):
-            label = reason.split(" at position")[0]
-            rejected[label] = rejected.get(label, 0) + 1
-        keep &= verdict.is_supported
-    funnel["supported"] = int(keep.sum())
-    is_natural = _is_natural(turn, tokens, np.array([source[s] == "policy" for s in sequences]))
-    if (keep & ~is_natural).any():
-        rejected["less natural than the policy's own samples"] = int((keep & ~is_natural).sum())
-    keep &= is_natural
-    funnel["natural"] = int(keep.sum())
-    known = {row.tobytes() for row in turn.dataset.tokens}
-    known |= {row.tobytes() for row in turn.space.canonical(turn.space.alphabet.encode(turn.taken))}
-    keep &= np.array([row.tobytes() not in known for row in tokens], dtype=bool)
-    funnel["new"] = int(keep.sum())
-    kept = {sequences[i]: source[sequences[i]] for i in np.flatnonzero(keep)}
-    if not kept:
-        raise RunFailedError(
-            f"no candidate is left after filtering: {funnel}, rejected {rejected}",
-            hint="loosen space.constraints, set filter.support_gate: false, or raise batch.num_candidates",
-        )
-    worst = dict(sorted(rejected.items(), key=lambda item: -item[1])[:20])
-    return Outcome({"kept": turn.ports.artifacts.put_json(kept), "funnel": funnel, "rejected": worst})
-
-
-def score(turn: Turn, sequences: list[str]) -> Pool:
-    """The final ensemble's view of candidates."""
-    tokens = turn.space.encode(sequences)
-    value = turn.objective("final")(torch.from_numpy(tokens))
-    columns = (value.mean, value.std, value.conservative)
-    mean, std, conservative = (column.double().numpy() for column in columns)
-    return Pool(turn.space, tokens, mean, std, conservative)
-
-
-def select(turn: Turn) -> Outcome:
-    """The batch: chosen, screened, and chosen again without what the screening stopped."""
-    kept: dict[str, str] = turn.ports.artifacts.get_json(turn.outputs["filter"]["kept"])
-    section, batch = turn.config.acquisition, turn.config.batch
-    algorithm = catalog.find("acquisition", section.algorithm)
-    config = catalog.configure("acquisition", section.algorithm, section.settings)
-    sequences = list(kept)
-    pool = score(turn, sequences)
-    measured = turn.space.canonical(turn.space.alphabet.encode(turn.taken)) if turn.taken else pool.tokens[:0]
-    stopped: dict[str, str] = {}
-    while True:
-        rng = np.random.default_rng(turn.seed("select"))
-        taken = np.concatenate([measured, turn.space.encode(list(stopped))])
-        chosen = algorithm.select(config, pool, batch.size, batch.min_distance, taken, rng)
-        names = [sequences[i] for i in chosen]
-        verdicts = turn.ports.screener.screen(names, turn.version.alphabet)
-        refused = {name: why for name, (is_cleared, why) in zip(names, verdicts, strict=True) if not is_cleared}
-        if not refused:
-            break
-        stopped |= refused
-    if not names:
-        raise RunFailedError("the screening stopped every candidate", hint="see the deny-list; no batch was proposed")
-    batch_rows = _describe(turn, pool, chosen, [kept[name] for name in names])
-    screening = {"tool": turn.ports.screener.name, "version": turn.ports.screener.version, "stopped": stopped}
-    return Outcome({"designs": turn.ports.artifacts.put_json(batch_rows), "screening": screening, "num": len(names)})
-
-
-def _describe(turn: Turn, pool: Pool, chosen: NDArray[np.int64], sources: list[str]) -> list[dict[str, Any]]:
-    tokens = torch.from_numpy(pool.tokens[chosen])
-    judged = turn.reward("judge").predict(tokens).mean
-    elbo, _ = turn.prior().elbo(tokens, turn.generator("elbo"))
-    per_token = elbo / max(1, len(turn.space.free_positions()))
-    calibration = turn.outputs["fit_reward"]["calibration"]
-    names = turn.space.decode(pool.tokens[chosen])
-    return [
-        {
-            "design_id": f"{turn.campaign.name}-r{turn.round.number}-{rank:03d}",
-            "rank": rank,
-            "sequence": names[rank - 1],
-            "predicted_mean": turn.sign * float(pool.mean[i]),
-            "predicted_std": float(pool.std[i]) * float(calibration["interval_scale"]),
-            "conservative": turn.sign * float(pool.conservative[i]),
-            "source": sources[rank - 1],
-            "details": {"judged": turn.sign * float(judged[rank - 1]), "elbo_per_token": float(per_token[rank - 1])},
-        }
-        for rank, i in enumerate(chosen.tolist(), start=1)
-    ]
 
 
 STAGES: dict[str, Callable[[Turn], Outcome]] = {

@@ -49,7 +49,8 @@ def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any
     """Description and tensors of a bundle whose files match their recorded SHA-256.
 
     Raises:
-        CorruptArtifactError: A file is missing, unreadable, differs from its sum, or the bundle is of another kind.
+        CorruptArtifactError: A file is missing, unreadable, differs from its sum or holds numbers that are not finite,
+            or the bundle is of another kind.
     """
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
@@ -70,6 +71,8 @@ def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any
         raise CorruptArtifactError(f"{directory} cannot be parsed: {error}") from error
     if not isinstance(description, dict):
         raise CorruptArtifactError(f"{directory / DESCRIPTION} is no JSON object")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values() if tensor.dtype.kind == "f"):
+        raise CorruptArtifactError(f"{directory / TENSORS} holds numbers that are not finite", hint="train it again")
     if kind is not None and description.get("kind") != kind:
         raise CorruptArtifactError(f"{directory} holds a {description.get('kind')}, not a {kind}")
     return description, tensors

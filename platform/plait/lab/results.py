@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,10 @@ class ResultTable:
 
 
 def read_results(
-    path: Path | str, known_ids: Collection[str], ordered_ids: Collection[str] | None = None
+    path: Path | str,
+    known_ids: Collection[str],
+    ordered_ids: Collection[str] | None = None,
+    registered: Mapping[tuple[str, str], float | None] | None = None,
 ) -> ResultTable:
     """Read a results file with the columns design_id, value and, where wanted, replicate and status (ok or failed).
 
@@ -54,11 +57,13 @@ def read_results(
         path: CSV, TSV or semicolon-separated UTF-8 text with a header.
         known_ids: Designs of the campaign.
         ordered_ids: Those of them that wait for results; None for all.
+        registered: Readings that are there already, by design and replicate; None where the well failed.
 
     Raises:
         NotFoundError: No such file.
         BadInputError: The file cannot be read or a column is missing; or rows are bad (unknown design, no number,
-            an empty value that is not failed, the same design and replicate twice), all of them listed.
+            an empty value that is not failed, the same design and replicate twice, another value than the registered
+            one), all of them listed.
     """
     table = read_delimited(Path(path), [DESIGN_ID, VALUE])
     problems: list[RowProblem] = []
@@ -77,6 +82,7 @@ def read_results(
     problems += _repeated(table, ids, replicates)
     refuse(table, problems)
     values = [float(cell) if cell.strip() else None for cell in table.cells[VALUE]]
+    refuse(table, _contradictions(table, list(zip(ids, replicates, strict=True)), values, registered or {}))
     rows = tuple(map(ResultRow, table.rows, ids, values, replicates, statuses))
     unused = [name for name in table.columns if name not in (DESIGN_ID, VALUE, REPLICATE, STATUS)]
     notes = [*table.notes, *([f"columns not used: {shorten(', '.join(map(repr, unused)), 400)}"] if unused else [])]
@@ -114,4 +120,19 @@ def _repeated(table: DelimitedTable, ids: tuple[str, ...], replicates: tuple[str
             problems.append(
                 RowProblem(row, DESIGN_ID, shorten(key[0]), f"the same design and replicate as row {first}")
             )
+    return problems
+
+
+def _contradictions(
+    table: DelimitedTable,
+    keys: list[tuple[str, str]],
+    values: list[float | None],
+    registered: Mapping[tuple[str, str], float | None],
+) -> list[RowProblem]:
+    problems = []
+    for row, key, value, cell in zip(table.rows, keys, values, table.cells[VALUE], strict=True):
+        if key in registered and registered[key] != value:
+            was = "failed" if registered[key] is None else f"{registered[key]:g}"
+            why = f"{key[0]} replicate {key[1]} is registered as {was}; name another replicate if it was measured again"
+            problems.append(RowProblem(row, VALUE, shorten(cell), why))
     return problems

@@ -114,6 +114,7 @@ def load(directory: Path) -> MaskedDiffusion:
     try:
         config, space = Config(**description["settings"]), DesignSpace(**description["space"])
         model = init(config, space, Generator().manual_seed(0))
+        Config(num_steps=description["num_steps"])  # within bounds
         model.num_steps = int(description["num_steps"])
         model.network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
     except (KeyError, ValueError, TypeError, RuntimeError, ConfigError) as error:

@@ -11,9 +11,20 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, StatementError
 
-from plait.design.errors import ConfigError, NotFoundError, PlaitError, WrongStateError
+from plait.design.errors import (
+    ConfigError,
+    CorruptArtifactError,
+    NotFoundError,
+    PlaitError,
+    RunFailedError,
+    WrongStateError,
+)
 
 BUSY_SECONDS = 60
+DAMAGED = ("file is not a database", "disk image is malformed")
+"""What SQLite says of a file that it cannot use."""
+FULL = ("disk is full", "No space left")
+"""What databases say when there is no room."""
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "recursive_triggers": "ON"}
 
 
@@ -90,20 +101,33 @@ def explained(url: URL) -> Iterator[None]:
 
     Raises:
         NotFoundError: The database cannot be reached.
-        WrongStateError: It stayed locked for longer than a minute.
+        WrongStateError: It stayed locked for longer than a minute, or may not be written.
+        RunFailedError: The disk is full.
+        CorruptArtifactError: The file is no SQLite database, or a damaged one.
     """
     try:
         yield
-    except OperationalError as error:
-        where = url.render_as_string(hide_password=True)
-        if "locked" in str(error.orig):
-            raise WrongStateError(
-                f"{where} is busy: another process has been writing for {BUSY_SECONDS} s", hint="try again later"
-            ) from error
-        if error.connection_invalidated or error.statement is None:
-            raise NotFoundError(f"{where} cannot be reached: {error.orig}", hint="is the database running?") from error
-        raise
     except StatementError as error:
         if isinstance(error.orig, PlaitError):
             raise error.orig from None
-        raise
+        told = _told(error, url.render_as_string(hide_password=True))
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(error: StatementError, where: str) -> PlaitError | None:
+    says = str(error.orig)
+    if "locked" in says:
+        return WrongStateError(
+            f"{where} is busy: another process has been writing for {BUSY_SECONDS} s", hint="try again later"
+        )
+    if "readonly" in says:
+        return WrongStateError(f"{where} may not be written", hint="change its rights, or choose another --home")
+    if any(words in says for words in FULL):
+        return RunFailedError(f"the disk of {where} is full", hint="make room and run again: nothing was half written")
+    if any(words in says for words in DAMAGED):
+        return CorruptArtifactError(f"{where} is damaged: {says}", hint="restore it from a backup")
+    if isinstance(error, OperationalError) and (error.connection_invalidated or error.statement is None):
+        return NotFoundError(f"{where} cannot be reached: {says}", hint="is the database running?")
+    return None

@@ -105,18 +105,19 @@ def _draw(panel: Axes, part: pd.DataFrame, data: ReportData, per_line: int, *, i
     for position in range(first, last + 1):
         if position <= len(data.template) and data.template[position - 1] in data.alphabet_letters:
             panel.axvspan(position - 0.5, position + 0.5, color=GRID, alpha=0.6, linewidth=0, zorder=0)
-    logo = logomaker.Logo(
-        part,
-        ax=panel,
-        color_scheme=_scheme(data.alphabet_letters),
-        font_name="DejaVu Sans",
-        baseline_width=0.0,
-        show_spines=None,
-    )
-    for glyph in logo.glyph_list:
-        if glyph.patch is not None:
-            glyph.patch.set_rasterized(is_raster)
-            glyph.patch.set_linewidth(0.0)
+    if part.to_numpy().any():  # logomaker warns of a logo without a letter
+        logo = logomaker.Logo(
+            part,
+            ax=panel,
+            color_scheme=_scheme(data.alphabet_letters),
+            font_name="DejaVu Sans",
+            baseline_width=0.0,
+            show_spines=None,
+        )
+        for glyph in logo.glyph_list:
+            if glyph.patch is not None:
+                glyph.patch.set_rasterized(is_raster)
+                glyph.patch.set_linewidth(0.0)
     panel.set_xlim(first - 0.5, first + per_line - 0.5)
     panel.set_ylim(0, math.log2(len(data.alphabet_letters)))
     panel.set_yticks(range(math.floor(math.log2(len(data.alphabet_letters))) + 1))

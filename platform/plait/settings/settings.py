@@ -140,7 +140,7 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         return Settings(home=folder, **given)
     except ValidationError as error:
         raise _explain(error, folder, given) from None
-    except (SettingsError, yaml.YAMLError, OSError, ValueError, TypeError) as error:
+    except (SettingsError, yaml.YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
         reason = redacted(" ".join(str(error).split()))
         raise ConfigError(
             f"{folder / SETTINGS_FILE} cannot be read: {reason}", hint="it must be YAML, one `name: value` a line"

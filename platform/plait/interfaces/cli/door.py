@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import typer
 
-from plait.design.errors import BadInputError, PlaitError, RowProblem, UsageError
+from plait.design.errors import BadInputError, PlaitError, RowProblem, RunFailedError, UsageError
 from plait.interfaces.cli.output import aligned, json_text, plural, write
 from plait.interfaces.cli.session import Session
 from plait.settings import redacted
@@ -21,12 +22,16 @@ from plait.settings import redacted
 INTERNAL, INTERRUPTED = 5, 130
 NUM_PROBLEMS_SHOWN = 50
 LOG = "plait.log"
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a disk that is full or may not be written answers: no mistake of ours."""
 
 
 def leave(error: BaseException, session: Session) -> int:
     """Tell the user about an error; the exit code."""
     if isinstance(error, typer.TyperException):
         error = _usage(error)
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        error = _storage(error)
     if not isinstance(error, PlaitError):
         return _internal(error, session)
     if session.is_json:
@@ -51,6 +56,11 @@ def interrupted(session: Session) -> int:
 def _usage(error: typer.TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     return UsageError(error.format_message(), hint=f"see: {context.command_path if context else 'plait'} --help")
+
+
+def _storage(error: OSError) -> RunFailedError:
+    where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+    return RunFailedError(f"{where}: {error.strerror}", hint="make room, or change its rights, and run again")
 
 
 def _internal(error: BaseException, session: Session) -> int:

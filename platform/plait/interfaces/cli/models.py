@@ -169,7 +169,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         try:
             settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             equals = ""
         if not key or not equals:
             raise UsageError(f"--set {text!r} is not KEY=VALUE")
