@@ -195,8 +195,16 @@ def test_a_prior_trained_by_itself_draws_designs_and_serves_a_campaign(home):
         | {k: v for k, v in TINY.items() if k != "prior"}
         | {"prior": {"model": "mine@champion"}, "space": {"template": "NNNGYNNNN"}}
     )
+    home.prior.train("mine", dataset="splice", settings={"num_pretrain_steps": 10, "width": 8})
+    home.model.promote("mine", alias="champion")  # the campaign stays with what the alias meant when it was made
     home.round.propose("c")
+    with home.registry.begin() as uow:
+        [stage] = [s for s in uow.stages("c") if s.stage == "prior"]
+    assert stage.outputs["prior"] == model.artifact_sha256
     assert all(d.sequence[3] == "G" for d in home.round.designs("c"))
+    home.prior.train("short", dataset="splice", template="CAGGYNNNN", settings={"num_pretrain_steps": 1, "width": 4})
+    with pytest.raises(ConfigError, match="allows"):
+        home.campaign.create({"name": "e", "dataset": "splice", "prior": {"model": "short"}})
     with pytest.raises(WrongStateError, match="needs a reward"):
         home.sample("mine", 2, sampler="best_of_n")
     assert len(home.sample("c-policy", 2, sampler="best_of_n").sequences) == 2

@@ -86,7 +86,7 @@ def test_a_corpus_path_is_taken_from_the_files_folder(tmp_path):
     assert read_config(tmp_path / "c.yaml").prior.corpus == str(tmp_path / "natural.fa")
 
 
-@pytest.mark.parametrize("text", ["- a list", "name: [", "\x00", "just text", ""])
+@pytest.mark.parametrize("text", ["- a list", "name: [", "\x00", "just text", "", "[" * 5_000])
 def test_what_is_no_mapping_is_refused(tmp_path, text):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError):

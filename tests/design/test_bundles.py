@@ -73,3 +73,9 @@ def test_another_kind_is_refused_and_a_description_cannot_change_it(tmp_path):
         load_bundle(tmp_path / "m", "prior")
     with pytest.raises(CorruptArtifactError, match="no model folder"):
         bundle_hash(tmp_path / "nothing")
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    save_bundle(tmp_path / "m", "prior", {}, {"w": TENSOR, "v": np.array([1.0, np.nan], dtype=np.float32)})
+    with pytest.raises(CorruptArtifactError, match="not finite"):
+        load_bundle(tmp_path / "m")

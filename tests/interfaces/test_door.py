@@ -1,9 +1,11 @@
+import errno
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import redirect_stderr
 
 import pytest
@@ -104,3 +106,39 @@ def test_output_in_a_poor_locale_is_still_json():
     process = subprocess.run(line, capture_output=True, env=environment, check=False)
     assert process.returncode == 4
     assert "é" in json.loads(process.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_nothing_is_no_surprise(tmp_path, number):
+    code, _, err = told(OSError(number, os.strerror(number), "/home/x"), tmp_path, False)
+    assert code == 5
+    assert err.startswith(f"error: /home/x cannot be used: {os.strerror(number)}\nhint: ")
+    assert not (tmp_path / "plait.log").exists()
+
+
+def test_a_log_that_cannot_be_written_lies_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "plait.log").symlink_to("/dev/full")  # opens, and has no room
+    code, _, err = told(ZeroDivisionError("x"), tmp_path / "home", False)
+    assert code == 5
+    [log] = tmp_path.glob("plait-*.log")
+    assert str(log) in err
+    assert "ZeroDivisionError" in log.read_text()
+
+
+ABORTING = """
+import atexit, os, sys, threading, signal
+from plait.interfaces.cli.main import run
+atexit.register(os.abort)
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+sys.argv = ["plait", "data", "check", sys.argv[1], "--alphabet", "dna", "--json"]
+run()
+"""
+
+
+def test_an_interruption_keeps_its_code_though_a_library_dies_at_the_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # reading it waits for ever
+    line = [sys.executable, "-c", ABORTING, str(tmp_path / "pipe")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (130, "interrupted")

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import os
 import re
 import sqlite3
 
@@ -114,7 +115,9 @@ def test_bad_results_are_named_row_by_row_and_nothing_is_stored(batch, tmp_path)
     good = write_results(tmp_path / "good.csv", rows[:1])
     assert batch.json("results", "import", "c", good)["num_new"] == 1
     other = write_results(tmp_path / "other.csv", [("c-r1-001", 2, "ok")])
-    assert batch("results", "import", "c", other, code=4).err
+    [problem] = batch.json("results", "import", "c", other, code=3)["error"]["problems"]
+    assert (problem["row"], problem["value"]) == (2, "2")
+    assert "is registered as 1;" in problem["reason"]
 
 
 def test_models_are_listed_promoted_and_sampled(batch, tmp_path):
@@ -139,6 +142,9 @@ def test_models_are_listed_promoted_and_sampled(batch, tmp_path):
     batch("sample", "--model", "c-policy", "--sampler", "nothing", code=3)
     batch("sample", "--model", "c-policy", "--set", "nothing", code=2)
     batch("sample", "--model", "c-policy", "--output", tmp_path / "no" / "folder.txt", code=3)
+    os.mkfifo(tmp_path / "pipe")
+    batch("sample", "--model", "c-policy", "--output", tmp_path / "pipe", code=3)
+    assert (tmp_path / "pipe").is_fifo()  # not replaced by a file
 
 
 def test_a_model_folder_is_imported_only_if_its_sums_match(batch, tmp_path):
@@ -184,3 +190,20 @@ def test_a_newer_registry_is_refused(cli):
     database.close()
     error = cli.json("data", "list", code=4)["error"]
     assert error["hint"]
+
+
+def test_a_simulated_lab_that_measures_other_sequences_is_refused(campaign):
+    error = campaign.json("campaign", "run", "c", "--lab", "splice", code=4)["error"]
+    assert "measures nothing of ANNNNNNN" in error["message"]
+    assert campaign.json("campaign", "show", "c")["rounds"] == []
+
+
+def test_a_batch_that_comes_out_smaller_is_said(campaign, tmp_path):
+    config = campaign.json("campaign", "show", "c")["config"] | {"name": "far"}
+    config["batch"] = {"size": 8, "num_candidates": 64, "min_distance": 7}
+    (tmp_path / "far.yaml").write_text(yaml.safe_dump(config))
+    campaign("campaign", "create", tmp_path / "far.yaml")
+    answer = campaign("round", "propose", "far")
+    number = len(campaign.json("round", "show", "far")["designs"])
+    assert number < 8
+    assert f"only {number} of 8" in answer.err

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import io
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,3 +70,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(BadInputError, match="cannot be written"):
         write_order(tmp_path / "taken", ROWS)
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInputError, match="no ordinary file"):
+        write_order(tmp_path / "pipe", ROWS)
+    assert (tmp_path / "pipe").is_fifo()

@@ -89,3 +89,19 @@ def test_any_bytes_are_read_or_refused(tmp_path, content, header):
     except BadInputError:
         return
     assert all(row.design_id in IDS for row in rows)
+
+
+def test_rows_that_contradict_registered_readings_are_named(tmp_path):
+    path = write(
+        tmp_path,
+        "design_id,value,replicate,status\nc-r1-1,1,1,ok\nc-r1-1,3,2,ok\nc-r1-2,4,1,ok\nc-r1-3,,1,failed\nc-r1-3,5,2,ok\n",
+    )
+    registered = {("c-r1-1", "1"): 1.0, ("c-r1-1", "2"): 2.0, ("c-r1-2", "1"): None, ("c-r1-3", "1"): 0.5}
+    with pytest.raises(BadInputError) as caught:
+        read_results(path, IDS, None, registered)
+    assert [(p.row, p.column, p.value) for p in caught.value.problems] == [
+        (3, "value", "3"),
+        (4, "value", "4"),
+        (5, "value", ""),
+    ]
+    assert "c-r1-2 replicate 1 is registered as failed" in caught.value.problems[1].reason

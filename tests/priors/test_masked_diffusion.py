@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from plait.design.alphabets import DNA, RNA
-from plait.design.bundles import save_bundle
+from plait.design.bundles import load_bundle, save_bundle
 from plait.design.errors import BadInputError, ConfigError, CorruptArtifactError
 from plait.design.space import DesignSpace
 from plait.priors.masked_diffusion import Config, init, load, pretrain_init, pretrain_step
@@ -165,11 +165,15 @@ def test_a_changed_or_missing_file_is_refused(tmp_path, name):
 
 def test_a_bundle_of_something_else_is_refused(tmp_path):
     prior = init(SMALL, SPACE, generator())
+    prior.save(tmp_path / "good")
     save_bundle(tmp_path / "reward", "reward", {}, {})
     tensors = {"backbone.enter.weight": torch.zeros(3).numpy()}
     save_bundle(tmp_path / "shapes", "prior", prior.description(), tensors)
     save_bundle(tmp_path / "fields", "prior", {"algorithm": "masked_diffusion"}, {})
-    for name in ("reward", "shapes", "fields", "nowhere"):
+    _, own = load_bundle(tmp_path / "good")
+    for steps in (0, -4, 10**9, "x", None):
+        save_bundle(tmp_path / f"steps {steps}", "prior", prior.description() | {"num_steps": steps}, own)
+    for name in ("reward", "shapes", "fields", "nowhere", *(path.name for path in tmp_path.glob("steps *"))):
         with pytest.raises(CorruptArtifactError):
             load(tmp_path / name)
 

@@ -5,7 +5,8 @@ import threading
 from contextlib import closing
 
 import pytest
-from plait.design.errors import ConfigError, NotFoundError
+from plait.design.errors import ConfigError, CorruptArtifactError, NotFoundError, RunFailedError, WrongStateError
+from plait.registry.engine import explained
 from plait.registry.store import Registry
 
 HOLDER = """
@@ -145,3 +146,32 @@ def test_four_threads_number_the_versions_of_one_model(registry):
 def test_opening_a_registry_loads_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "plait.db").write_bytes(b"hello world" * 1_000)
+    url = f"sqlite:///{tmp_path / 'plait.db'}"
+    for action in (lambda: Registry.create(url), lambda: Registry.open(url).check_version()):
+        with pytest.raises(CorruptArtifactError, match="is damaged") as caught:
+            action()
+        assert "backup" in caught.value.hint
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
+    def fill(uow):
+        pages = uow.connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        uow.connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        for _ in range(200):
+            uow.audit("ada", "test", "x" * 5_000)
+
+    with closing(Registry.create(f"sqlite:///{tmp_path / 'plait.db'}")) as registry:
+        with pytest.raises(RunFailedError, match="is full"), registry.begin() as uow:
+            fill(uow)
+        assert registry.verify_audit() == 0
+
+
+def test_a_registry_that_may_not_be_written_is_said(tmp_path):
+    with closing(Registry.create(f"sqlite:///{tmp_path / 'plait.db'}")) as registry, registry.begin() as uow:
+        uow.connection.exec_driver_sql("PRAGMA query_only=ON")
+        with pytest.raises(WrongStateError, match="may not be written"), explained(registry.url):
+            uow.audit("ada", "test", "x")

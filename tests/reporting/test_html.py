@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from plait.design.alphabets import PROTEIN
 from plait.reporting.html import render_report
+from plait.reporting.logos import information
 
 EVIL = "<script>alert('x')</script> \"quoted\" & $50 ü 配列"
 
@@ -183,3 +184,10 @@ def test_long_sequences_and_proteins_fit(make, options, rows):
     assert len(page.encode()) < 3_000_000
     logo = page[page.index('id="figure-logos"') :]
     assert logo[: logo.index("</figure>")].count(">bits<") == rows
+
+
+def test_sequences_without_a_common_letter_have_an_empty_logo(report):
+    spread = tuple("".join("ACGT"[(i + p) % 4] for p in range(len(report.template))) for i in range(40))
+    assert not information(spread, "ACGT").to_numpy().any()
+    page = render_report(replace(report, logo_offline=spread))
+    assert 'id="figure-logos"' in page

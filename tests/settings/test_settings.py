@@ -60,6 +60,7 @@ def test_ray_address_of_the_shell_is_not_joined_silently(tmp_path, monkeypatch):
         ('actor: "a\\nb"', "printable"),
         ("- a list", "settings.yaml cannot be read"),
         ("a: [", "settings.yaml cannot be read"),
+        ("[" * 5_000, "settings.yaml cannot be read"),
     ],
 )
 def test_bad_file_names_field_value_and_remedy(tmp_path, text, part):

@@ -206,10 +206,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        BadInputError: Its folder does not exist or cannot be written.
+        BadInputError: Its folder does not exist or cannot be written, or it is no ordinary file (a device would be
+            replaced by one).
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():
+            raise BadInputError(f"{path} cannot be written: it is no ordinary file", hint="choose another --output")
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:

@@ -32,8 +32,6 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
     with ports.repository.begin() as uow:
         version = uow.dataset_version(config.dataset)
         readings = uow.readings(version.id)
-        if config.prior.model is not None and (model := uow.model(config.prior.model)).kind == "reward":
-            raise ConfigError(f"prior.model: {model.name} is a reward, not a prior")
     space, notes = resolve_space(config, version, readings.sequences)
     pinned, note = pin_corpus(ports, config.prior, space)
     document = config.model_copy(update={"prior": pinned}).model_dump(mode="json", exclude_unset=True)

@@ -105,9 +105,12 @@ def filter_pool(turn: Turn) -> Outcome:
     funnel["new"] = int(keep.sum())
     kept = {sequences[i]: source[sequences[i]] for i in np.flatnonzero(keep)}
     if not kept:
+        remedy = "loosen space.constraints, set filter.support_gate: false"
+        if funnel["natural"]:
+            remedy = "all of them are measured or proposed already: widen space.template"
         raise RunFailedError(
             f"no candidate is left after filtering: {funnel}, rejected {rejected}",
-            hint="loosen space.constraints, set filter.support_gate: false, or raise batch.num_candidates",
+            hint=f"{remedy}, or raise batch.num_candidates",
         )
     worst = dict(sorted(rejected.items(), key=lambda item: -item[1])[:20])
     return Outcome({"kept": turn.ports.artifacts.put_json(kept), "funnel": funnel, "rejected": worst})
@@ -144,6 +147,9 @@ def select(turn: Turn) -> Outcome:
         stopped |= refused
     if not names:
         raise RunFailedError("the screening stopped every candidate", hint="see the deny-list; no batch was proposed")
+    if len(names) < batch.size:
+        why = f"only {len(names)} of {batch.size} designs: no more are new, cleared and far enough apart"
+        turn.ports.progress("choosing the batch", len(names), batch.size, why)
     batch_rows = _describe(turn, pool, chosen, [kept[name] for name in names])
     screening = {"tool": turn.ports.screener.name, "version": turn.ports.screener.version, "stopped": stopped}
     return Outcome({"designs": turn.ports.artifacts.put_json(batch_rows), "screening": screening, "num": len(names)})

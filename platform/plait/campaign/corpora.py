@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.campaign.config import PriorConfig
+from plait.campaign.jobs import load_prior
 from plait.campaign.ports import Ports
 from plait.campaign.records import Campaign
 from plait.design.errors import ConfigError
@@ -18,15 +19,18 @@ FEWEST_SEQUENCES = 20
 
 
 def pin_corpus(ports: Ports, section: PriorConfig, space: DesignSpace) -> tuple[PriorConfig, str]:
-    """The section with its corpus replaced by a kept artifact ("sha256:..."), and what to tell the user.
+    """The section with its corpus replaced by a kept artifact ("sha256:...") or its model by NAME@VERSION.
+
+    Returns:
+        The section, and what to tell the user.
 
     Raises:
-        NotFoundError: No such file or dataset.
+        NotFoundError: No such file, dataset or model.
         BadInputError: The file cannot be read.
-        ConfigError: Too few of its sequences fit the space.
+        ConfigError: Too few of its sequences fit the space, or the model does not.
     """
     if section.model is not None:
-        return section, f"prior: the registered model {section.model}"
+        return _pin_model(ports, section, section.model, space)
     if section.corpus is None and section.dataset is None:
         return section, "prior: pre-trained on the dataset's own sequences"
     if section.corpus is not None:
@@ -50,6 +54,17 @@ def pin_corpus(ports: Ports, section: PriorConfig, space: DesignSpace) -> tuple[
         pinned,
         f"prior: pre-trained on {num_inside} sequences of {source} ({len(sequences) - num_inside} outside the space)",
     )
+
+
+def _pin_model(ports: Ports, section: PriorConfig, reference: str, space: DesignSpace) -> tuple[PriorConfig, str]:
+    """The section with the model that `reference` means today, whatever its alias points at later."""
+    with ports.repository.begin() as uow:
+        model = uow.model(reference)
+    if model.kind == "reward":
+        raise ConfigError(f"prior.model: {model.name} is a reward, not a prior")
+    load_prior(model.algorithm, ports.artifacts.path(model.artifact_sha256), space)
+    pinned = f"{model.name}@{model.version}"
+    return section.model_copy(update={"model": pinned}), f"prior: the registered model {pinned}"
 
 
 def load_corpus(

@@ -35,7 +35,8 @@ def run(
         write_order: Writes the order file of a round and returns its SHA-256.
 
     Raises:
-        WrongStateError: Nothing can be done before a person acts (the hint says what), or the lab measures other things.
+        WrongStateError: Nothing can be done before a person acts (the hint says what), or the lab measures something
+            else.
     """
     if laboratory is None:
         return [propose(ports, name)]

@@ -70,10 +70,12 @@ def write_order(path: Path | str, rows: Iterable[OrderRow]) -> str:
     """Write the order to `path`, all of it or nothing, and return the hex SHA-256 of its bytes.
 
     Raises:
-        BadInputError: `path` cannot be written.
+        BadInputError: `path` cannot be written, or is no ordinary file (a device would be replaced by one).
     """
     path, content = Path(path), order_bytes(rows)
     try:
+        if path.exists() and not path.is_file():
+            raise BadInputError(f"{path} cannot be written: it is no ordinary file", hint="choose another file")
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror}", hint="does its folder exist?") from error

@@ -16,8 +16,8 @@ from plait.design.records import Readings
 from plait.lab.delimited import DelimitedTable, read_delimited, refuse, shorten
 
 REPLICATE = "replicate"
-MAX_VALUE = 1e30
-"""Largest reading that models, which count in single precision, can hold with room to spare."""
+MAX_VALUE = 1e15
+"""Largest reading whose square models, which count in single precision, can hold with room to spare."""
 _NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 

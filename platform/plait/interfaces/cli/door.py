@@ -101,13 +101,21 @@ def _log(error: BaseException, session: Session) -> Path:
     trace = "".join(traceback.format_exception(error))
     entry = redacted(f"{datetime.now(UTC).isoformat()} plait {' '.join(sys.argv[1:])}\n{trace}\n")
     try:
-        path = session.path / LOG
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError:
+        return _append(session.path / LOG, entry)
+    except OSError:  # no such home, or no room in it
+        pass
+    try:
         descriptor, name = tempfile.mkstemp(prefix="plait-", suffix=".log")
-        path = Path(name)
-    os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+        return _append(Path(name), entry)
+    except OSError:
+        return Path("(no log: no disk takes one)")
+
+
+def _append(path: Path, entry: str) -> Path:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+        os.fchmod(descriptor, 0o600)
         file.write(entry)
     return path
 

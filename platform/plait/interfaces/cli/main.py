@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ def _print_version(is_asked: bool) -> None:
         typer.echo(f"plait {version('plait')}")
         raise typer.Exit
 
+
+INTERRUPTED = 130
 
 VERSION = inspect.Parameter(
     "version",
@@ -65,7 +68,10 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code == INTERRUPTED:  # Ray aborts a process that ends in good order while its threads still run
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
