@@ -202,8 +202,8 @@ def test_a_prior_trained_by_itself_draws_designs_and_serves_a_campaign(home):
         [stage] = [s for s in uow.stages("c") if s.stage == "prior"]
     assert stage.outputs["prior"] == model.artifact_sha256
     assert all(d.sequence[3] == "G" for d in home.round.designs("c"))
-    home.prior.train("short", dataset="splice", template="CAGGYNNNN", settings={"num_pretrain_steps": 1, "width": 4})
-    with pytest.raises(ConfigError, match="allows"):
+    home.prior.train("short", dataset="splice", template="NNNGCNNNN", settings={"num_pretrain_steps": 1, "width": 4})
+    with pytest.raises(ConfigError, match="leaves the prior's NNNGCNNNN"):
         home.campaign.create({"name": "e", "dataset": "splice", "prior": {"model": "short"}})
     with pytest.raises(WrongStateError, match="needs a reward"):
         home.sample("mine", 2, sampler="best_of_n")
@@ -217,3 +217,29 @@ def test_a_changed_artifact_is_refused(home):
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(CorruptArtifactError):
         home.sample("mine", 1)
+
+
+def attempts_of(home, change):
+    finetune = {"settings": {"num_updates": 150, "batch_size": 16, "learning_rate": 0.02}} | change
+    reward = {"members": 2, "settings": {"steps": 200, "families": ["mlp"]}}
+    home.campaign.create(
+        {"name": "c", "dataset": "splice", **TINY, "finetune": finetune, "reward": reward, "batch": {"size": 300}}
+    )
+    home.round.propose("c")
+    with home.registry.begin() as uow:
+        [stage] = [s for s in uow.stages("c") if s.stage == "finetune"]
+    return stage.outputs["attempts"]
+
+
+def test_the_leash_is_doubled_while_the_policy_repeats_itself(home):
+    attempts = attempts_of(home, {})
+    weights = [a["kl_weight"] for a in attempts]
+    assert len(attempts) > 1
+    assert weights == [0.2 * 2**k for k in range(len(weights))]
+    assert all(a["unique_fraction"] < 0.5 for a in attempts[:-1])
+    assert attempts[-1]["unique_fraction"] >= 0.5 or len(attempts) == 5
+
+
+def test_a_leash_that_was_given_is_kept(home):
+    [attempt] = attempts_of(home, {"kl_weight": 0.001})
+    assert attempt["unique_fraction"] < 0.5

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from plait.finetune import _direct_backprop, drakes, strl
+from plait.finetune.base import default_kl_weight
 
 
 def gradients(state):
@@ -76,4 +77,4 @@ def test_one_policy_forward_per_step(begin):
 
 
 def test_default_leash_is_shorter_for_short_designs():
-    assert _direct_backprop.default_kl_weight(16) > _direct_backprop.default_kl_weight(17) > 0
+    assert default_kl_weight(9) == default_kl_weight(16) > default_kl_weight(17) > default_kl_weight(60) > 0

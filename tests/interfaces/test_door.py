@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -119,8 +120,13 @@ def test_a_disk_that_takes_nothing_is_no_surprise(tmp_path, number):
 def test_a_log_that_cannot_be_written_lies_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "plait.log").symlink_to("/dev/full")  # opens, and has no room
-    code, _, err = told(ZeroDivisionError("x"), tmp_path / "home", False)
+    (tmp_path / "home" / "plait.log").write_bytes(b"x" * 1_000_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))  # the log opens, and has no room
+    try:
+        code, _, err = told(ZeroDivisionError("x"), tmp_path / "home", False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert code == 5
     [log] = tmp_path.glob("plait-*.log")
     assert str(log) in err

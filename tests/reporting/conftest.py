@@ -145,6 +145,7 @@ def _round(world: World, number: int) -> RoundSummary:
         actor="mara",
         conservatism="boot, scale 0.5",
         kl=3.1,
+        unique_fraction=0.81,
     )
 
 

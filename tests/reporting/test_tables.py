@@ -74,6 +74,9 @@ def test_round_table_counts_designs_that_beat_offline(report):
     headers, [row] = round_table(replace(report, rounds=(summary,), offline_best=2.0))
     cells = dict(zip(headers, row, strict=True))
     assert (cells["measured"], cells["beat offline best"], cells["approved by"]) == ("2 of 3", "1", "mara")
+    assert cells["unique samples"] == "81%"
+    collapsed = replace(report, rounds=(replace(summary, unique_fraction=0.1),))
+    assert "10% COLLAPSED" in round_table(collapsed)[1][0]
     headers, [row] = round_table(replace(report, goal="minimize", rounds=(summary,), offline_best=2.0))
     assert dict(zip(headers, row, strict=True))["best"] == "1.00"
 

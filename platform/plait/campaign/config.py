@@ -92,7 +92,9 @@ class FinetuneConfig(_Section):
 
     algorithm: str = "braid"
     kl_weight: float | None = Field(
-        None, ge=0, description="assay standard deviations per nat; by length where left out (0 for strl)"
+        None,
+        ge=0,
+        description="assay standard deviations per nat; default by length, doubled while the policy repeats itself",
     )
     settings: dict[str, Any] = {}
 

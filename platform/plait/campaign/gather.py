@@ -169,4 +169,5 @@ def _summary(
         actor=actors.get(of.number, ""),
         conservatism="none" if chosen["kind"] == "none" else f"{chosen['kind']}, scale {chosen['scale']:g}",
         kl=stages[of.number, "finetune"]["last"].get("kl"),
+        unique_fraction=stages[of.number, "finetune"]["attempts"][-1]["unique_fraction"],
     )

@@ -9,7 +9,7 @@ from plait.campaign.ports import Lease, Ports, UnitOfWork
 from plait.campaign.records import Design, Round, RoundState
 from plait.campaign.rounds import NEXT_STEP
 from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
-from plait.campaign.stages import STAGES
+from plait.campaign.stages import NUM_ATTEMPTS, STAGES
 from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
 
@@ -80,6 +80,6 @@ def _run_stages(ports: Ports, name: str, current: Round, lease: Lease) -> Round:
             name, current.number, screening["tool"], screening["version"], [(d.design_id, True, "") for d in designs]
         )
         proposed = uow.move_round(name, current.number, RoundState.PROPOSED, ports.actor)
-    for stage in ("prior", "fit_reward", "finetune"):
+    for stage in ("prior", "fit_reward", *(f"finetune-{attempt}" for attempt in range(NUM_ATTEMPTS))):
         ports.artifacts.drop_scratch(scratch_key(name, current.number, stage))
     return proposed

@@ -116,6 +116,7 @@ class RoundSummary:
         actor: Who approved, "" while nobody has.
         conservatism: Such as "boot, scale 0.5".
         kl: Path KL of the round's policy in nats.
+        unique_fraction: Share of distinct designs among the policy's samples; below 0.5 it has collapsed.
     """
 
     number: int
@@ -134,6 +135,7 @@ class RoundSummary:
     actor: str
     conservatism: str
     kl: float | None
+    unique_fraction: float
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ from plait.campaign.jobs import FinetuneJob, PretrainJob, load_prior
 from plait.campaign.ports import TrainingJob
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.records import Dataset
+from plait.finetune.base import default_kl_weight
+from plait.metrics.diversity import unique_fraction
 from plait.rewards.conservatism import Kind
+
+NUM_ATTEMPTS = 5
+"""Fine-tunings of a round at most."""
+FEWEST_UNIQUE = 0.5
+"""Share of distinct samples below which a policy counts as collapsed."""
+FEWEST_LOOKED_AT = 64
+"""A policy is judged by a plate's worth of samples, and by no fewer than these."""
 
 
 def benchmark(turn: Turn) -> Outcome:
@@ -134,7 +143,14 @@ def fit_reward(turn: Turn) -> Outcome:
 def sweep(turn: Turn) -> Outcome:
     """The round's conservatism; passes the configuration through where nothing is to be searched."""
     chosen = turn.config.conservatism_of(turn.round.number)
-    return Outcome({"kind": chosen.kind, "scale": chosen.effective_scale, "settings": finetune_settings(turn.config)})
+    settings = finetune_settings(turn.config)
+    has_leash = "kl_weight" in catalog.find("finetune", turn.config.finetune.algorithm).Config.model_fields
+    is_leash_free = has_leash and "kl_weight" not in settings
+    if is_leash_free:
+        settings = settings | {"kl_weight": default_kl_weight(turn.space.length)}
+    return Outcome(
+        {"kind": chosen.kind, "scale": chosen.effective_scale, "settings": settings, "is_leash_free": is_leash_free}
+    )
 
 
 def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float) -> FinetuneJob:
@@ -153,15 +169,39 @@ def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kin
 
 
 def finetune(turn: Turn) -> Outcome:
-    """The policy: the prior fine-tuned towards the optimiser's conservative reward."""
+    """The policy: the prior fine-tuned towards the optimiser's conservative reward.
+
+    A policy that repeats itself is a failure, whatever its score: where the leash was left to Plait, it is doubled
+    until at least half of a plate's worth of samples differ.
+    """
     chosen, section = turn.outputs["sweep"], turn.config.finetune
-    job = finetune_job(turn, section.algorithm, chosen["settings"], chosen["kind"], chosen["scale"])
-    sha, curves = train(turn, "finetune", job, f"fine-tuning ({section.algorithm})")
+    settings = dict(chosen["settings"])
+    attempts: list[dict[str, Any]] = []
+    for attempt in range(NUM_ATTEMPTS):
+        job = finetune_job(turn, section.algorithm, settings, chosen["kind"], chosen["scale"])
+        sha, curves = train(turn, f"finetune-{attempt}", job, f"fine-tuning ({section.algorithm})")
+        attempts.append({"kl_weight": settings.get("kl_weight"), "unique_fraction": _unique_fraction(turn, sha)})
+        if attempts[-1]["unique_fraction"] >= FEWEST_UNIQUE or not chosen["is_leash_free"]:
+            break
+        settings["kl_weight"] *= 2
     last = {name: values[-1][1] for name, values in curves.items() if values}
     details = {"prior": turn.outputs["prior"]["prior"], "reward": turn.outputs["fit_reward"]["final"], "last": last}
-    params = {**chosen["settings"], "kind": chosen["kind"], "scale": chosen["scale"], "workers": turn.config.workers}
+    params = {**settings, "kind": chosen["kind"], "scale": chosen["scale"], "workers": turn.config.workers}
     model = NewModel("policy", "policy", turn.outputs["prior"]["algorithm"], sha, details, curves, params)
-    return Outcome({"policy": sha, "last": last}, (model,))
+    return Outcome({"policy": sha, "last": last, "attempts": attempts}, (model,))
+
+
+def _unique_fraction(turn: Turn, sha: str) -> float:
+    """Share of distinct designs among fresh samples of a policy; said aloud where the policy has collapsed."""
+    policy = load_prior(turn.outputs["prior"]["algorithm"], turn.ports.artifacts.path(sha), turn.space)
+    ancestral, generator = catalog.find("samplers", "ancestral"), turn.generator("finetune/look")
+    state = ancestral.prepare(ancestral.Config(), policy, None, None, generator)
+    num = max(FEWEST_LOOKED_AT, turn.config.batch.size)
+    share = unique_fraction(ancestral.sample(state, num, generator).tokens.numpy())
+    if share < FEWEST_UNIQUE:
+        text = f"the policy repeats itself: only {share:.0%} of its samples differ"
+        turn.ports.progress("fine-tuning", 1, 1, text)
+    return share
 
 
 STAGES: dict[str, Callable[[Turn], Outcome]] = {

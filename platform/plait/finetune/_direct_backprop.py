@@ -32,7 +32,6 @@ from plait.finetune.base import Info
 from plait.priors.base import AverageGradients, DiffusionPrior
 from plait.rewards.conservatism import Objective
 
-SHORT_DESIGN = 16
 LONGEST_UNCHECKPOINTED = 64
 
 
@@ -100,11 +99,6 @@ class BackpropState:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.step = int(state["step"])
-
-
-def default_kl_weight(length: int) -> float:
-    """Assay standard deviations per nat that keep designs of this length near the prior without holding them there."""
-    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / length), 2.5)
 
 
 def init(

@@ -19,7 +19,7 @@ from plait.design.errors import ConfigError
 from plait.design.records import Dataset
 from plait.finetune import _direct_backprop
 from plait.finetune._direct_backprop import BackpropState, RolloutConfig
-from plait.finetune.base import Info
+from plait.finetune.base import Info, default_kl_weight
 from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
 from plait.rewards.conservatism import Objective
 
@@ -48,7 +48,7 @@ def init(
             "braid needs a pessimistic reward: an uncertainty and a scale above 0",
             hint="set conservatism to boot or bonus with a positive scale, or use the fine-tuner drakes",
         )
-    weight = _direct_backprop.default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
+    weight = default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
     return _direct_backprop.init(config, prior, objective, weight, generator)
 
 

@@ -64,7 +64,7 @@ def round_table(data: ReportData) -> Table:
     """Headers and one row per round, all as text."""
     headers = ["round", "state", "measured", "median", "best", "beat offline best", "predicted median"]
     headers += ["Spearman held out", "Spearman measured", "in 90% interval", "diversity", "novelty", "path KL (nats)"]
-    headers += ["conservatism", "approved by"]
+    headers += ["unique samples", "conservatism", "approved by"]
     decimals = value_decimals(data)
     return headers, [_round_row(data, summary, decimals) for summary in data.rounds]
 
@@ -86,6 +86,7 @@ def _round_row(data: ReportData, summary: RoundSummary, decimals: int) -> list[s
         number(summary.diversity, 2),
         number(summary.novelty, 1),
         number(summary.kl, 2),
+        f"{summary.unique_fraction:.0%}{' COLLAPSED' if summary.unique_fraction < 0.5 else ''}",
         summary.conservatism or "–",
         summary.actor or "–",
     ]
