@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plait.design.alphabets import DNA
+from plait.design.alphabets import DNA, PROTEIN
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.rewards.support_gate import SupportGate
@@ -92,3 +92,22 @@ def test_templates_are_no_reason_to_reject():
     tokens[:, 3], tokens[:, 4] = 2, np.where(rng.random(2000) < 0.5, 1, 3)
     dataset = Dataset(space, tokens[:1900], np.zeros(1900), np.ones(1900, dtype=np.int64), np.full(1900, np.nan))
     assert SupportGate.fit(dataset).judge(tokens[1900:]).is_supported.mean() > 0.95
+
+
+@pytest.mark.parametrize(("rate", "k"), [(1.0, 3), (0.03, 2)])
+def test_near_relatives_are_judged_by_shorter_pieces_than_random_sequences(rate, k):
+    rng = np.random.default_rng(0)
+    parent = rng.integers(0, 20, 55)
+    tokens = np.unique(np.where(rng.random((2000, 55)) < rate, rng.integers(0, 20, (2000, 55)), parent), axis=0)
+    ones = np.ones(len(tokens), dtype=np.int64)
+    space = DesignSpace.from_template(PROTEIN, "X" * 55)
+    assert SupportGate.fit(Dataset(space, tokens, np.zeros(len(tokens)), ones, ones * np.nan)).k == k
+
+
+def test_a_letter_is_not_missed_where_others_are_as_rare():
+    dataset = offline()
+    tokens = dataset.tokens.copy()
+    tokens[:, 2] = 0
+    tokens[:3, 2] = 1
+    gate = SupportGate.fit(replace(dataset, tokens=tokens))
+    assert gate.seen_letters[2].all()

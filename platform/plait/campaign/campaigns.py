@@ -108,6 +108,10 @@ def resolve_space(
                 f"template {space.template}: positions that never vary in the data stay fixed ({', '.join(fixed)})"
             )
     notes.append(f"all designs have {space.length} letters: this version designs one fixed length")
+    if alphabet.complement and not given.strand_symmetric:
+        notes.append(
+            "the two strands are different designs; where the assay reads both, set space.strand_symmetric: true"
+        )
     tokens = alphabet.encode(sequences)
     mask = space.allowed_mask()
     inside = np.asarray(mask[np.arange(space.length), tokens].all(1))

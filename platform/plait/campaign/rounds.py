@@ -63,7 +63,7 @@ def decide(ports: Ports, name: str, state: RoundState, number: int | None = None
         if chosen.state is not RoundState.PROPOSED:
             raise WrongStateError(
                 f"round {chosen.number} of '{name}' is {chosen.state}; only a proposed round can be {state}",
-                hint=f"next: {NEXT_STEP[chosen.state].format(name)}",
+                hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
             )
         return uow.move_round(name, chosen.number, state, ports.actor, reason)
 
@@ -79,7 +79,7 @@ def order(ports: Ports, name: str, number: int | None = None) -> tuple[Round, li
         if chosen.state in (RoundState.RUNNING, RoundState.PROPOSED, RoundState.REJECTED):
             raise WrongStateError(
                 f"round {chosen.number} of '{name}' is {chosen.state}; only an approved round can be ordered",
-                hint=f"next: {NEXT_STEP[chosen.state].format(name)}",
+                hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
             )
         return chosen, uow.designs(name, chosen.number)
 
@@ -104,7 +104,7 @@ def open_for_results(uow: UnitOfWork, name: str) -> Round:
     if chosen.state not in (RoundState.ORDERED, RoundState.MEASURING, RoundState.MEASURED):
         raise WrongStateError(
             f"round {chosen.number} of '{name}' is {chosen.state}; results belong to an ordered round",
-            hint=f"next: {NEXT_STEP[chosen.state].format(name)}",
+            hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
         )
     return chosen
 
@@ -157,15 +157,18 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, int]:
         return latest_round(uow, name, chosen.number), new, len(still_open)
 
 
+def next_step(campaign: Campaign, rounds: list[Round]) -> str:
+    """The command that goes on with a campaign."""
+    num_closed = sum(r.state is RoundState.CLOSED for r in rounds)
+    if num_closed >= CampaignConfig.model_validate(campaign.config).rounds:
+        return f"plait report {campaign.name} --output report.html"
+    return NEXT_STEP[rounds[-1].state if rounds else RoundState.RUNNING].format(campaign.name)
+
+
 def describe(campaign: Campaign, rounds: list[Round]) -> dict[str, Any]:
     """A campaign and its rounds as one JSON document, with the next step."""
-    num_closed = sum(r.state is RoundState.CLOSED for r in rounds)
-    is_done = num_closed >= CampaignConfig.model_validate(campaign.config).rounds
-    step = NEXT_STEP[rounds[-1].state if rounds else RoundState.RUNNING]
-    if is_done:
-        step = "plait report {0} --output report.html"
     return {
         **asdict(campaign),
         "rounds": [asdict(r) for r in rounds],
-        "next": step.format(campaign.name),
+        "next": next_step(campaign, rounds),
     }

@@ -47,8 +47,10 @@ class SupportGate:
         """The gate of an offline set.
 
         An unseen piece is evidence only where chance would have shown it: the length used is the largest up to `k`
-        at which letters drawn independently (each position at its own frequencies) would show every allowed k-mer
-        about five times; positions are judged only where each letter would have come up five times.
+        at which letters drawn independently (each position at its own frequencies) would show half of all possible
+        k-mers five times or more, so that a library of near relatives is judged by shorter pieces than a random one;
+        a position is judged only where each of its letters had the chance to come up five times, and those that did
+        come up did so five times.
 
         Args:
             dataset: The offline items.
@@ -59,13 +61,13 @@ class SupportGate:
         if space.strand_symmetric:
             tokens = np.concatenate([tokens, space.alphabet.complement_tokens()[tokens[:, ::-1]]])
         allowed, size = space.allowed_mask(), space.alphabet.size
-        used = next(
-            (length for length in range(min(k, space.length), 0, -1) if _is_telling(tokens, allowed, length)), 0
-        )
+        used = next((length for length in range(min(k, space.length), 0, -1) if _is_telling(tokens, size, length)), 0)
         seen_kmers = np.zeros(size**used, dtype=bool)
         seen_kmers[_codes(tokens, size, used).reshape(-1)] = True
         counts = np.stack([np.bincount(column, minlength=size) for column in tokens.T])
-        is_judged = (len(tokens) / allowed.sum(1) >= _EXPECTED_COUNT) & judges_positions
+        rarest = np.where(counts > 0, counts, len(tokens)).min(1)
+        chance = np.minimum(len(tokens) / allowed.sum(1), rarest)
+        is_judged = (chance >= _EXPECTED_COUNT) & judges_positions
         return cls(space.alphabet, used, seen_kmers, (counts > 0) | ~is_judged[:, None])
 
     def judge(self, tokens: NDArray[np.int64]) -> GateVerdict:
@@ -96,13 +98,13 @@ def _codes(tokens: NDArray[np.int64], size: int, k: int) -> NDArray[np.int64]:
     return codes
 
 
-def _is_telling(tokens: NDArray[np.int64], allowed: NDArray[np.bool_], k: int) -> bool:
-    """Would data of this size, with letters uniform over the allowed ones, show every allowed k-mer five times?"""
-    uniform = allowed / allowed.sum(1, keepdims=True)
-    expected = np.zeros((allowed.shape[1],) * k)
-    for start in range(allowed.shape[0] - k + 1):
+def _is_telling(tokens: NDArray[np.int64], size: int, k: int) -> bool:
+    """Would independent letters, each position at its own frequencies, show half of the possible k-mers five times?"""
+    frequencies = np.stack([np.bincount(column, minlength=size) for column in tokens.T]) / len(tokens)
+    expected = np.zeros((size,) * k)
+    for start in range(len(frequencies) - k + 1):
         product = np.ones(())
-        for row in uniform[start : start + k]:
+        for row in frequencies[start : start + k]:
             product = product[..., None] * row
         expected += len(tokens) * product
     possible = expected[expected > 0]
