@@ -53,6 +53,8 @@ def test_unknown_keys_are_errors_that_name_the_field(section):
         ({"prior": {"corpus": "a", "model": "b"}}, "one of"),
         ({"name": "../escape"}, "pattern"),
         ({"conservatism": []}, "one entry"),
+        ({"workers": []}, "one entry"),
+        ({"workers": [2, -1]}, "workers"),
         ({"batch": {"size": 0}}, "greater than"),
     ],
 )
@@ -69,6 +71,11 @@ def test_conservatism_may_be_a_schedule():
 @pytest.mark.parametrize("algorithm", ["strl", "drakes"])
 def test_without_a_word_about_conservatism_the_plain_algorithms_have_none(algorithm):
     assert parse_config(MINIMAL | {"finetune": {"algorithm": algorithm}}).conservatism_of(1).effective_scale == 0
+
+
+def test_workers_may_be_a_list_by_round():
+    assert [parse_config(MINIMAL | {"workers": [2, 0]}).workers_of(n) for n in (1, 2, 3)] == [2, 0, 0]
+    assert parse_config(MINIMAL | {"workers": 3}).workers_of(2) == 3
 
 
 def test_a_stored_configuration_reads_back_equal():

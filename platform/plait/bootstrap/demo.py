@@ -11,7 +11,8 @@ from plait.design.errors import NotFoundError
 
 DATASET = "brca2-splice-sites"
 SCENARIO = "splice"
-NUM_WORKERS = 2
+WORKERS = [2, 0]
+"""The prior and round 1 train through Ray Train on two workers, later rounds in this process."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def demo(home: Home, *, rounds: int = 3, seed: int = 0, report: str | Path | Non
                 "objective": {"assay": "BRCA2 exon 17 inclusion", "goal": "maximize"},
                 "space": {"template": scenario.template},
                 "prior": {"corpus": str(corpus)},
-                "workers": NUM_WORKERS,
+                "workers": WORKERS,
             }
         )
     home.campaign.run(name, lab=SCENARIO)

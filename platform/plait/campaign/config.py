@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,6 +13,9 @@ from plait.design.errors import ConfigError, NotFoundError, RowProblem
 from plait.design.records import Goal
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+NumWorkers = Annotated[int, Field(ge=0, le=1_024)]
 
 
 class _Section(BaseModel):
@@ -155,13 +158,15 @@ class CampaignConfig(_Section):
     filter: FilterConfig = FilterConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     batch: BatchConfig = BatchConfig()
-    workers: int = Field(0, ge=0, le=1_024, description="Ray Train workers; 0 trains in this process")
+    workers: NumWorkers | tuple[NumWorkers, ...] = Field(
+        0, description="Ray Train workers, or a list by round (the last entry goes on); 0 trains in this process"
+    )
 
-    @field_validator("conservatism")
+    @field_validator("conservatism", "workers")
     @classmethod
     def _at_least_one_round(cls, value: object) -> object:
         if value == ():
-            raise ValueError("a list of conservatism needs one entry per round")
+            raise ValueError("a list by round needs at least one entry")
         return value
 
     @model_validator(mode="after")
@@ -189,6 +194,12 @@ class CampaignConfig(_Section):
         if isinstance(self.conservatism, ConservatismConfig):
             return self.conservatism
         return self.conservatism[min(round_number, len(self.conservatism)) - 1]
+
+    def workers_of(self, round_number: int) -> int:
+        """The Ray Train workers of a round (from 1); the prior is trained with round 1's."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return self.workers[min(round_number, len(self.workers)) - 1]
 
 
 def explain(error: ValidationError, what: str) -> ConfigError:

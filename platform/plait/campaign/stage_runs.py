@@ -21,7 +21,7 @@ def scratch_key(campaign: str, number: int, stage: str) -> str:
 def input_hash(turn: Turn, stage: str, outputs: dict[str, dict[str, Any]]) -> str:
     """Hash of everything a stage depends on: configuration, space, data, and the outputs of the stages before it."""
     if stage == "prior":
-        config = [turn.campaign.config.get("prior", {}), turn.config.workers]
+        config = [turn.campaign.config.get("prior", {}), turn.config.workers_of(1)]
         return digest([stage, config, turn.campaign.space, turn.campaign.dataset_version_id, turn.seed(stage)])
     return digest([stage, turn.campaign.config, turn.campaign.space, turn.version.id, list(turn.taken), outputs])
 

@@ -80,7 +80,7 @@ def train(turn: Turn, stage: str, job: TrainingJob, task: str) -> tuple[str, dic
         job,
         run_id=key,
         directory=directory,
-        num_workers=turn.config.workers,
+        num_workers=turn.config.workers_of(1 if stage == "prior" else turn.round.number),
         seed=turn.seed(stage),
         task=task,
         progress=turn.ports.progress,
@@ -186,7 +186,12 @@ def finetune(turn: Turn) -> Outcome:
         settings["kl_weight"] *= 2
     last = {name: values[-1][1] for name, values in curves.items() if values}
     details = {"prior": turn.outputs["prior"]["prior"], "reward": turn.outputs["fit_reward"]["final"], "last": last}
-    params = {**settings, "kind": chosen["kind"], "scale": chosen["scale"], "workers": turn.config.workers}
+    params = {
+        **settings,
+        "kind": chosen["kind"],
+        "scale": chosen["scale"],
+        "workers": turn.config.workers_of(turn.round.number),
+    }
     model = NewModel("policy", "policy", turn.outputs["prior"]["algorithm"], sha, details, curves, params)
     return Outcome({"policy": sha, "last": last, "attempts": attempts}, (model,))
 
