@@ -108,7 +108,7 @@ def resolve_space(
                 f"template {space.template}: positions that never vary in the data stay fixed ({', '.join(fixed)})"
             )
     notes.append(f"all designs have {space.length} letters: this version designs one fixed length")
-    if alphabet.complement and not given.strand_symmetric:
+    if not given.strand_symmetric and _has_both_strands(space):
         notes.append(
             "the two strands are different designs; where the assay reads both, set space.strand_symmetric: true"
         )
@@ -128,3 +128,11 @@ def resolve_space(
     if len(space.free_positions()) == 0:
         raise ConfigError("nothing varies: the space holds one sequence", hint="give space.template")
     return space, notes
+
+
+def _has_both_strands(space: DesignSpace) -> bool:
+    """Every design's reverse complement is a design as well."""
+    if not space.alphabet.complement:
+        return False
+    mask = space.allowed_mask()
+    return np.array_equal(mask, mask[::-1][:, space.alphabet.complement_tokens()])
