@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import redirect_stderr
 
 import pytest
@@ -80,7 +81,8 @@ def test_a_stopped_command_ends_with_130(nowhere, tmp_path, stop):
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     process = nowhere.start("data", "check", pipe, "--alphabet", "dna")
-    with pipe.open("w"):  # opens when the command reads, and keeps it waiting
+    with pipe.open("w"):  # opens when the command opens it, and keeps it waiting for data
+        time.sleep(1)
         process.send_signal(stop)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
