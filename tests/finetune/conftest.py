@@ -7,7 +7,7 @@ from plait.design.space import DesignSpace
 from plait.finetune import braid
 from plait.priors import masked_diffusion
 from plait.rewards.base import Prediction
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import ConservativeReward
 from torch import Generator, nn
 
 SPACE = DesignSpace.from_template(DNA, "NNGYNN")
@@ -52,7 +52,7 @@ def model(**settings):
 def objective(tuner, is_differentiable=True, assay_std=2.0):
     is_pessimistic = tuner is braid
     reward = PairReward(SPACE, is_differentiable)
-    return Objective(reward, Spread() if is_pessimistic else None, 1.0 if is_pessimistic else 0.0, assay_std)
+    return ConservativeReward(reward, Spread() if is_pessimistic else None, 1.0 if is_pessimistic else 0.0, assay_std)
 
 
 def begin(tuner, seed=0, prior=None, **settings):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from plait.finetune import _direct_backprop, drakes, strl
-from plait.finetune.base import default_kl_weight
+from plait.rewards.conservatism import default_kl_weight
 
 
 def gradients(state):

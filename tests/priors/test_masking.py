@@ -120,13 +120,19 @@ def test_cached_and_lazy_samples_agree():
     assert torch.equal(lazy.sample(generator(1)), cached.sample(generator(1)))
 
 
-def test_only_rows_that_change_are_forwarded():
+def test_only_rows_that_change_are_forwarded_and_equal_ones_once():
     model = perturbed(tiny(), 3, num_steps=50)
-    before = model.rows_forwarded
     state = model.init_state(200)
-    following = model.transition(state, 0).sample(generator())
-    changed = int((following != state).any(1).sum())
-    assert model.rows_forwarded - before == changed < 40
+    before = model.rows_forwarded
+    transition = model.transition(state, 0)
+    following = transition.sample(generator())
+    assert model.rows_forwarded - before == 1
+    ahead = transition.follow(following)
+    ahead.complete()
+    is_changed = (following != state).any(1)
+    distinct = len(torch.unique(following[is_changed], dim=0))
+    assert 1 < distinct < int(is_changed.sum())
+    assert model.rows_forwarded - before == 1 + distinct + int(not transition._kept.is_known[~is_changed].all())
     several = model.transition(state, 0).sample(generator(), num=4)
     assert several.shape == (200, 4, 3)
     assert not torch.equal(several[:, 0], several[:, 1])

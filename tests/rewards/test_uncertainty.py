@@ -8,7 +8,7 @@ import torch
 from plait.design.errors import ConfigError
 from plait.rewards import uncertainty
 from plait.rewards.base import Prediction
-from plait.rewards.conservatism import Objective, lower_confidence_bound, minimum
+from plait.rewards.conservatism import ConservativeReward, lower_confidence_bound, minimum
 from plait.rewards.uncertainty import bootstrap_spread, elliptical
 from torch.nn import functional
 
@@ -87,9 +87,9 @@ def test_conservatism_by_hand():
 
 def test_objective_subtracts_what_is_not_known(dataset, model):
     tokens = torch.as_tensor(dataset.tokens[:9])
-    plain = Objective(model, None, 0.0, 1.0)(tokens)
+    plain = ConservativeReward(model, None, 0.0, 1.0)(tokens)
     assert torch.equal(plain.conservative, plain.mean)
     assert torch.equal(plain.std, model.predict(tokens).std)
     bonus = elliptical.fit(dataset, model, None)
-    careful = Objective(model, bonus, 2.0, 1.0)(tokens)
+    careful = ConservativeReward(model, bonus, 2.0, 1.0)(tokens)
     torch.testing.assert_close(careful.conservative, plain.mean - 2.0 * bonus.std(tokens, model.predict(tokens)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from plait.priors import masked_diffusion
 from plait.rewards.base import Prediction
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import ConservativeReward
 from torch import Generator, nn
 
 
@@ -54,7 +54,7 @@ def _make_prior():
 
 @pytest.fixture(name="make_objective")
 def _make_objective():
-    return lambda space: Objective(LinearReward(space), None, 0.0, 1.0)
+    return lambda space: ConservativeReward(LinearReward(space), None, 0.0, 1.0)
 
 
 @pytest.fixture(name="prepare")

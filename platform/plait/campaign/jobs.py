@@ -17,7 +17,7 @@ from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.priors.base import AverageGradients, DiffusionPrior
 from plait.rewards.base import RewardModel, Uncertainty
-from plait.rewards.conservatism import Kind, Objective
+from plait.rewards.conservatism import ConservativeReward, Kind, Objective
 
 UNCERTAINTY_OF = {"boot": "bootstrap_spread", "bonus": "elliptical"}
 """Conservatism kind -> file in rewards/uncertainty/."""
@@ -28,7 +28,7 @@ def make_objective(reward: RewardModel, dataset: Dataset, kind: Kind, scale: flo
     uncertainty: Uncertainty | None = None
     if kind != "none":
         uncertainty = catalog.find("rewards.uncertainty", UNCERTAINTY_OF[kind]).fit(dataset, reward, None)
-    return Objective(reward, uncertainty, scale if kind != "none" else 0.0, float(dataset.values.std()) or 1.0)
+    return ConservativeReward(reward, uncertainty, scale if kind != "none" else 0.0, float(dataset.values.std()) or 1.0)
 
 
 def share_of(settings: dict[str, Any], config: Any, world_size: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from plait.campaign.turns import NewModel
 from plait.design.bundles import load_bundle
 from plait.design.errors import BadInputError, CorruptArtifactError, UsageError, WrongStateError
 from plait.design.space import DesignSpace
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import ConservativeReward, Objective
 
 ROOM_OF = {"prior": "priors", "policy": "priors", "reward": "rewards"}
 
@@ -149,7 +149,7 @@ def sample(
         fitted = catalog.find("rewards", algorithm).load(ports.artifacts.path(sha))
         if fitted.space.length != prior.space.length or fitted.space.alphabet != prior.space.alphabet:
             raise WrongStateError("the reward was learnt on another length or alphabet than the model's")
-        objective = Objective(fitted, None, 0.0, 1.0)
+        objective = ConservativeReward(fitted, None, 0.0, fitted.scale)
     generator = Generator().manual_seed(seed)
     with torch.no_grad():
         drawn = module.sample(module.prepare(config, prior, objective, None, generator), num, generator)

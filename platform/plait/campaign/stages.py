@@ -21,9 +21,8 @@ from plait.campaign.jobs import FinetuneJob, PretrainJob, load_prior
 from plait.campaign.ports import TrainingJob
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.records import Dataset
-from plait.finetune.base import default_kl_weight
 from plait.metrics.diversity import unique_fraction
-from plait.rewards.conservatism import Kind
+from plait.rewards.conservatism import Kind, default_kl_weight
 
 NUM_ATTEMPTS = 5
 """Fine-tunings of a round at most."""

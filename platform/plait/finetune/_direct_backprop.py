@@ -27,10 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 from torch.utils.checkpoint import checkpoint
 
-from plait.design.errors import ConfigError, RunFailedError
+from plait.design.errors import RunFailedError
 from plait.finetune.base import Info
 from plait.priors.base import AverageGradients, DiffusionPrior
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import Objective, require_differentiable, require_yardstick
 
 LONGEST_UNCHECKPOINTED = 64
 
@@ -109,15 +109,8 @@ def init(
     Raises:
         ConfigError: The reward is not differentiable, or the yardstick of kl_weight is not positive.
     """
-    uncertainty = objective.uncertainty
-    if not objective.reward.is_differentiable or (uncertainty is not None and not uncertainty.is_differentiable):
-        raise ConfigError(
-            "this fine-tuner needs a differentiable reward and uncertainty", hint="use a sampler such as best_of_n"
-        )
-    if not objective.assay_std > 0:
-        raise ConfigError(
-            f"the assay's standard deviation is {objective.assay_std}", hint="readings that are all equal teach nothing"
-        )
+    require_differentiable(objective, "direct backpropagation")
+    require_yardstick(objective)
     policy = prior.clone(is_trainable=True)
     return BackpropState(
         config=config,

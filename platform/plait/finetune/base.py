@@ -9,7 +9,6 @@ No loop, logging, Ray, device choice or path inside.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,17 +18,6 @@ from torch import Generator
 from plait.design.records import Dataset
 from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
 from plait.rewards.conservatism import Objective
-
-SHORT_DESIGN = 16
-
-
-def default_kl_weight(length: int) -> float:
-    """A leash for designs of this length, in assay standard deviations per nat of path KL.
-
-    0.2 up to 16 letters, then falling with the 2.5th power of the length (0.01 at about 53): the path KL that designs
-    can afford grows with their length.
-    """
-    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / length), 2.5)
 
 
 @dataclass(frozen=True)
@@ -68,9 +56,18 @@ class State(Protocol):
 
 
 class FineTuner(Protocol):
-    """The exports of a file in finetune/."""
+    """The exports of a file in finetune/.
+
+    Attributes:
+        Config: Settings; has num_updates and batch_size (designs per rollout, which workers share).
+        needs_gradient: The objective must be differentiable; a black box is refused.
+
+    A file may also export `continues = True`: then init takes one more argument, previous: DiffusionPrior | None, the
+    policy of the round before, and starts from it.
+    """
 
     Config: type[BaseModel]
+    needs_gradient: bool
 
     def init(
         self,
@@ -83,7 +80,8 @@ class FineTuner(Protocol):
         """The state before the first update.
 
         Raises:
-            ConfigError: The configuration or objective contradicts the algorithm's name.
+            ConfigError: The configuration or objective contradicts the algorithm's name, or is not differentiable
+                where the algorithm needs it.
         """
         ...
 

@@ -19,9 +19,11 @@ from plait.design.errors import ConfigError
 from plait.design.records import Dataset
 from plait.finetune import _direct_backprop
 from plait.finetune._direct_backprop import BackpropState, RolloutConfig
-from plait.finetune.base import Info, default_kl_weight
+from plait.finetune.base import Info
 from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import Objective, default_kl_weight
+
+needs_gradient = True
 
 
 class Config(RolloutConfig):
@@ -43,7 +45,7 @@ def init(
     Raises:
         ConfigError: The objective is not pessimistic (that is DRAKES), or something is not differentiable.
     """
-    if not objective.scale > 0 or objective.uncertainty is None:
+    if not objective.scale > 0 or not objective.has_uncertainty:
         raise ConfigError(
             "braid needs a pessimistic reward: an uncertainty and a scale above 0",
             hint="set conservatism to boot or bonus with a positive scale, or use the fine-tuner drakes",

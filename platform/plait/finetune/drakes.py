@@ -18,9 +18,11 @@ from plait.design.errors import ConfigError
 from plait.design.records import Dataset
 from plait.finetune import _direct_backprop
 from plait.finetune._direct_backprop import BackpropState, RolloutConfig
-from plait.finetune.base import Info, default_kl_weight
+from plait.finetune.base import Info
 from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
-from plait.rewards.conservatism import Objective
+from plait.rewards.conservatism import Objective, default_kl_weight
+
+needs_gradient = True
 
 
 class Config(RolloutConfig):

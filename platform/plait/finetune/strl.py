@@ -21,6 +21,8 @@ from plait.finetune.base import Info
 from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
 from plait.rewards.conservatism import Objective
 
+needs_gradient = True
+
 
 class Config(RolloutConfig):
     """Settings of STRL."""
@@ -36,7 +38,7 @@ def init(
     Raises:
         ConfigError: The objective is pessimistic, or the reward is not differentiable.
     """
-    if objective.scale != 0 or objective.uncertainty is not None:
+    if objective.scale != 0 or objective.has_uncertainty:
         raise ConfigError(
             "strl takes the reward as it is, but conservatism names an uncertainty",
             hint="use the fine-tuner braid, or conservatism kind none",

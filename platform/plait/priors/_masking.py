@@ -61,13 +61,30 @@ class MaskedDiffusion:
         letters: Tensor = self.network(state if state.is_floating_point() else self.one_hot(state))
         return letters
 
+    @property
+    def is_one_by_one(self) -> bool:
+        """Each step fills exactly one position, drawn uniformly from the masked ones."""
+        return bool(self.settings.get("unmasking") == "one_by_one")
+
     def transition(self, state: Tensor, step: int) -> MaskedTransition:
         """The law of step `step` (0 is the noisiest, num_steps - 1 leaves no mask)."""
         return MaskedTransition(self, state, step)
 
+    @torch.no_grad()
+    def draw(self, n: int, generator: Generator) -> Tensor:
+        """Finished states (n, L) int64 of n chains."""
+        transition = self.transition(self.init_state(n), 0)
+        while not transition.is_finished:
+            transition = transition.follow(transition.sample(generator))
+        return transition.state
+
+    def relax(self, state: Tensor) -> Tensor:
+        """States as floats, (n, L, V+1): one-hot, the mask last."""
+        return state if state.is_floating_point() else self.one_hot(state)
+
     def predict_clean(self, state: Tensor) -> Tensor:
         """Letter probabilities of the finished design, (n, L, V): settled letters stay, masks hold the prediction."""
-        soft = state if state.is_floating_point() else self.one_hot(state)
+        soft = self.relax(state)
         return soft[..., :-1] + soft[..., -1:] * self.log_letters(state).exp()
 
     def decode(self, state: Tensor) -> Tensor:
@@ -189,6 +206,8 @@ class MaskedDiffusion:
             )
         smaller = self.clone(is_trainable=False)
         smaller.space, smaller.network.allowed = space, allowed
+        if self.is_one_by_one:
+            smaller.num_steps = len(smaller.free)
         return smaller
 
     def description(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,25 +17,39 @@ if TYPE_CHECKING:
 
 
 class MaskedTransition:
-    """One reverse step: every masked position is filled with probability `release`, independently of the others.
+    """One reverse step: masked positions are filled with letters of p(. | state); unmasked ones never change.
 
-    q(letter j) = release * p(j | state), q(mask) = 1 - release, release = (m_t - m_s) / m_t = 1 / (num_steps - step)
-    for the linear schedule m = 1 - step / num_steps; the last step releases all. Unmasked positions never change.
+    With `release` = (m_t - m_s) / m_t = 1 / (num_steps - step), the linear schedule m = 1 - step / num_steps:
+
+    * independent unmasking fills every masked position with probability `release`, whatever the others do:
+      q(letter j) = release * p(j | state), q(mask) = 1 - release; the last step releases all;
+    * one-by-one unmasking fills exactly one of the num_steps - step masked positions, each with probability `release`.
+
+    What the network says of a row is computed when it is first needed, once, and kept.
     """
 
     def __init__(self, model: MaskedDiffusion, state: Tensor, step: int, log_weights: Tensor | None = None) -> None:
-        if not 0 <= step < model.num_steps:
+        if not 0 <= step <= model.num_steps:
             raise UsageError(f"step {step} is outside 0..{model.num_steps - 1}")
         self.model, self.state, self.step, self.log_weights = model, state, step, log_weights
-        self.release = 1.0 / (model.num_steps - step)
-        self._all_rows: Tensor | None = None
+        self._kept: _Outputs | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """The last step is done: there is no next state."""
+        return self.step == self.model.num_steps
+
+    @property
+    def release(self) -> float:
+        """How likely a masked position is to be filled by this step."""
+        if self.is_finished:
+            raise UsageError("the last step is done: there is no next state", hint="use complete()")
+        return 1.0 / (self.model.num_steps - self.step)
 
     @property
     def log_letters(self) -> Tensor:
-        """Log-probability of each letter where a mask is filled, (n, L, V); one forward of all rows, kept."""
-        if self._all_rows is None:
-            self._all_rows = self._forward(slice(None))
-        return self._all_rows
+        """Log-probability of each letter where a mask is filled, (n, L, V)."""
+        return self._tilted(self._network(None), slice(None))
 
     @property
     def mask_weight(self) -> Tensor:
@@ -43,38 +58,35 @@ class MaskedTransition:
             return self.state[..., -1]
         return (self.state == self.model.mask_token).float()
 
+    @torch.no_grad()
     def sample(self, generator: Generator, num: int = 1) -> Tensor:
         """Hard next states: (n, L) int64, or (n, num, L) for num > 1.
 
         Which positions are filled does not depend on the letters, so it is drawn first, and only rows in which
         something is filled go through the network. This changes the cost, not the law.
         """
-        if self.state.is_floating_point():
-            raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
-        with torch.no_grad():
-            is_masked = self.state == self.model.mask_token
-            chance = torch.rand(
-                (len(self.state), num, self.state.shape[1]), generator=generator, device=self.state.device
-            )
-            is_filled = is_masked[:, None] & (chance < self.release)
-            following = self.state[:, None].repeat(1, num, 1)
-            rows = is_filled.flatten(1).any(1).nonzero()[:, 0]
-            if len(rows):
-                item, draw, position = is_filled[rows].nonzero(as_tuple=True)
-                letters = self._rows(rows)[item, position].exp()
-                race = letters / torch.empty_like(letters).exponential_(generator=generator)
-                following[rows[item], draw, position] = race.argmax(-1)
+        is_filled = self._draw_filled(generator, num)
+        following = self.state[:, None].repeat(1, num, 1)
+        rows = is_filled.flatten(1).any(1).nonzero()[:, 0]
+        if len(rows):
+            item, draw, position = is_filled[rows].nonzero(as_tuple=True)
+            letters = self._tilted(self._network(rows), rows)[item, position]
+            following[rows[item], draw, position] = _race(letters, generator)
         return following[:, 0] if num == 1 else following
 
     def log_prob(self, next_state: Tensor) -> Tensor:
-        """Log-probability of hard next states (n, L) int64, (n,) nats; -inf where an unmasked position changed."""
+        """Log-probability of hard next states (n, L) int64, (n,) nats; -inf for a state that no step leads to."""
         mask = self.model.mask_token
         was_masked, is_masked = self.state == mask, next_state == mask
         letter = self.log_letters.gather(-1, next_state.clamp(max=mask - 1)[..., None])[..., 0]
-        stays = -torch.inf if self.release == 1 else math.log1p(-self.release)
+        if self.model.is_one_by_one:
+            stays, is_possible = 0.0, (was_masked & ~is_masked).sum(-1) == 1
+        else:
+            stays = -torch.inf if self.release == 1 else math.log1p(-self.release)
+            is_possible = torch.ones_like(was_masked[:, 0])
         change = torch.where(is_masked, stays, letter + math.log(self.release))
-        is_impossible = ~was_masked & (next_state != self.state)
-        return change.masked_fill(~was_masked, 0.0).masked_fill(is_impossible, -torch.inf).sum(-1)
+        is_possible = is_possible & (was_masked | (next_state == self.state)).all(-1)
+        return change.masked_fill(~was_masked, 0.0).sum(-1).masked_fill(~is_possible, -torch.inf)
 
     def kl(self, other: Transition) -> Tensor:
         """KL(self || other) of the same step from the same state, exact for hard states, (n,) nats.
@@ -93,27 +105,129 @@ class MaskedTransition:
         """The step whose letters are re-weighted by exp(log_weights (n, L, V)) and normalised."""
         total = log_weights if self.log_weights is None else self.log_weights + log_weights
         tilted = MaskedTransition(self.model, self.state, self.step, total)
-        if self._all_rows is not None:
-            tilted._all_rows = (self._all_rows + log_weights).log_softmax(-1)
+        tilted._kept = self._kept
         return tilted
+
+    def guided(self, gradient: Tensor) -> MaskedTransition:
+        """Letters re-weighted by exp(gradient of the letter - gradient of the mask); gradient (n, L, V+1)."""
+        return self.tilt(gradient[..., :-1] - gradient[..., -1:])
+
+    def blend(self, other: Transition, weight: float) -> MaskedTransition:
+        """Letters in proportion to p^(1 - weight) p_other^weight; weights above 1 extrapolate."""
+        if not isinstance(other, MaskedTransition):
+            raise UsageError("masked diffusion blends with masked diffusion only")
+        difference = other.log_letters - self.log_letters
+        return self.tilt(weight * difference.masked_fill(~self.model.network.allowed, 0.0))
+
+    @torch.no_grad()
+    def complete(self, generator: Generator | None = None) -> Tensor:
+        """Finished designs (n, L) int64: masks filled with the likeliest letters, or drawn ones with a generator."""
+        if self.is_finished:
+            return self.model.decode(self.state)
+        is_masked = self.state == self.model.mask_token
+        rows = is_masked.any(1).nonzero()[:, 0]
+        designs = self.state.clone()
+        if len(rows):
+            letters = self._tilted(self._network(rows), rows)
+            filled = letters.argmax(-1) if generator is None else _race(letters, generator)
+            designs[rows] = torch.where(is_masked[rows], filled, self.state[rows])
+        return designs
+
+    def follow(self, next_state: Tensor) -> MaskedTransition:
+        """The next step from (n, L) or (n, num, L) int64 states; unchanged rows go through no network again."""
+        flat = next_state.reshape(-1, *self.state.shape[1:])
+        num = next_state.shape[1] if next_state.ndim > self.state.ndim else 1
+        ahead = MaskedTransition(self.model, flat, self.step + 1)
+        if self._kept is not None and not ahead.is_finished:
+            parent = torch.arange(len(self.state), device=flat.device).repeat_interleave(num)
+            is_same = (flat == self.state[parent]).all(1)
+            ahead._kept = _Outputs(self._kept.letters.detach()[parent], self._kept.is_known[parent] & is_same)
+        return ahead
+
+    def take(self, index: Tensor) -> MaskedTransition:
+        """The chains at index (k,) int64."""
+        weights = None if self.log_weights is None else self.log_weights[index]
+        taken = MaskedTransition(self.model, self.state[index], self.step, weights)
+        if self._kept is not None:
+            taken._kept = _Outputs(self._kept.letters[index], self._kept.is_known[index])
+        return taken
 
     def rsample(self, generator: Generator, temperature: float) -> Tensor:
         """A relaxed next state (n, L, V+1): y ~ Gumbel-softmax of q, then (state without its mask) + mask weight * y.
 
         No mask mass survives the last step; a position's mass stays 1.
         """
-        letters = self.log_letters + math.log(self.release)
-        stays = -torch.inf if self.release == 1 else math.log1p(-self.release)
-        log_q = torch.cat([letters, torch.full_like(letters[..., :1], stays)], -1)
+        letters = self.log_letters
+        state = self.model.relax(self.state)
+        if self.model.is_one_by_one:
+            stays = torch.where(self._draw_one(state[..., -1], generator)[..., None], -torch.inf, 0.0)
+            letters = letters.masked_fill(stays == 0, -torch.inf)
+        else:
+            letters = letters + math.log(self.release)
+            logarithm = -torch.inf if self.release == 1 else math.log1p(-self.release)
+            stays = torch.full_like(letters[..., :1], logarithm)
+        log_q = torch.cat([letters, stays], -1)
         gumbel = -torch.empty_like(log_q).exponential_(generator=generator).log()
         filled = ((log_q + gumbel) / temperature).softmax(-1)
-        state = self.state if self.state.is_floating_point() else self.model.one_hot(self.state)
         settled = torch.cat([state[..., :-1], torch.zeros_like(state[..., :1])], -1)
         return settled + state[..., -1:] * filled
 
-    def _rows(self, rows: Tensor) -> Tensor:
-        return self._forward(rows) if self._all_rows is None else self._all_rows[rows]
+    def _draw_filled(self, generator: Generator, num: int) -> Tensor:
+        """Which positions are filled, (n, num, L) bool."""
+        if self.state.is_floating_point():
+            raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
+        is_masked = (self.state == self.model.mask_token)[:, None].expand(-1, num, -1)
+        if self.model.is_one_by_one:
+            return self._draw_one(is_masked.float(), generator)
+        chance = torch.rand(is_masked.shape, generator=generator, device=self.state.device)
+        return is_masked & (chance < self.release)
 
-    def _forward(self, rows: Tensor | slice) -> Tensor:
-        letters = self.model.log_letters(self.state[rows])
+    def _draw_one(self, weight: Tensor, generator: Generator) -> Tensor:
+        """One position of each row, in proportion to weight (..., L): bool of that shape; none where all are 0."""
+        race = weight / torch.empty_like(weight).exponential_(generator=generator)
+        chosen = torch.nn.functional.one_hot(race.argmax(-1), weight.shape[-1]).bool()
+        return chosen & (weight > 0)
+
+    def _tilted(self, letters: Tensor, rows: Tensor | slice) -> Tensor:
         return letters if self.log_weights is None else (letters + self.log_weights[rows]).log_softmax(-1)
+
+    def _network(self, rows: Tensor | None) -> Tensor:
+        """Log-probability of letters before any tilt, of all rows (None) or of `rows` (k,) int64."""
+        kept = self._kept
+        if torch.is_grad_enabled() and (kept is None or not kept.letters.requires_grad) and self._has_gradient():
+            is_known = torch.ones(len(self.state), dtype=torch.bool, device=self.state.device)
+            self._kept = kept = _Outputs(self.model.log_letters(self.state), is_known)
+        if kept is None:
+            shape = (*self.state.shape[:2], self.model.mask_token)
+            unknown = torch.zeros(len(self.state), dtype=torch.bool, device=self.state.device)
+            self._kept = kept = _Outputs(torch.empty(shape, device=self.state.device), unknown)
+        is_known = kept.is_known if rows is None else kept.is_known[rows]
+        if not bool(is_known.all()):
+            missing = (~is_known).nonzero()[:, 0] if rows is None else rows[~is_known]
+            kept.letters[missing] = self._forward(self.state[missing])
+            kept.is_known[missing] = True
+        return kept.letters if rows is None else kept.letters[rows]
+
+    def _has_gradient(self) -> bool:
+        return self.state.requires_grad or any(p.requires_grad for p in self.model.network.parameters())
+
+    def _forward(self, states: Tensor) -> Tensor:
+        """The network's word on each distinct state once."""
+        if states.is_floating_point():
+            return self.model.log_letters(states)
+        distinct, which = torch.unique(states, dim=0, return_inverse=True)
+        return self.model.log_letters(distinct)[which]
+
+
+@dataclass
+class _Outputs:
+    """What the network said so far: letters (n, L, V), of the rows where is_known (n,)."""
+
+    letters: Tensor
+    is_known: Tensor
+
+
+def _race(log_letters: Tensor, generator: Generator) -> Tensor:
+    """Letters drawn in proportion to exp(log_letters (..., V)), (...) int64."""
+    letters = log_letters.exp()
+    return (letters / torch.empty_like(letters).exponential_(generator=generator)).argmax(-1)

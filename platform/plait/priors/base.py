@@ -23,7 +23,13 @@ def keep_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 class Transition(Protocol):
-    """The law of the next state given the current one (n chains)."""
+    """The law of the next state given the current one (n chains), network outputs computed once and kept.
+
+    Attributes:
+        state: The current states.
+    """
+
+    state: Tensor
 
     def sample(self, generator: Generator, num: int = 1) -> Tensor:
         """Draw num next states for each chain: (n, ...) for num = 1, else (n, num, ...)."""
@@ -37,8 +43,31 @@ class Transition(Protocol):
         """KL(self || other), exact, (n,) nats."""
         ...
 
-    def tilt(self, log_weights: Tensor) -> Transition:
-        """Letters re-weighted by exp(log_weights (n, L, V)) and normalised."""
+    def guided(self, gradient: Tensor) -> Transition:
+        """Re-weighted by the first-order change of a value along each move; gradient has the shape of relax(state).
+
+        Letters are re-weighted by exp(gradient of the letter - gradient of the mask) and normalised; a Gaussian's mean
+        would move by its variance times the gradient.
+        """
+        ...
+
+    def blend(self, other: Transition, weight: float) -> Transition:
+        """The geometric mixture self^(1 - weight) other^weight, normalised; weights above 1 extrapolate."""
+        ...
+
+    def complete(self, generator: Generator | None = None) -> Tensor:
+        """Finished designs (n, L) int64 as seen from here: the likeliest letters, or drawn ones with a generator."""
+        ...
+
+    def follow(self, next_state: Tensor) -> Transition:
+        """The law of the step after this one from next states (n, ...) or (n, num, ...), flattened to n * num chains.
+
+        What the network said of a state that did not change is kept; after the last step only complete() is left.
+        """
+        ...
+
+    def take(self, index: Tensor) -> Transition:
+        """The chains at index (k,) int64, with all that the network said of them."""
         ...
 
     def rsample(self, generator: Generator, temperature: float) -> Tensor:
@@ -70,6 +99,14 @@ class DiffusionPrior(Protocol):
 
     def transition(self, state: Tensor, step: int) -> Transition:
         """The law of step `step` (0 is the first and noisiest, num_steps - 1 the last)."""
+        ...
+
+    def draw(self, n: int, generator: Generator) -> Tensor:
+        """Finished states of n chains, exactly as stepping through all transitions would draw them."""
+        ...
+
+    def relax(self, state: Tensor) -> Tensor:
+        """States as floats that a gradient can be taken at: (n, L, V+1) one-hot for hard tokens."""
         ...
 
     def predict_clean(self, state: Tensor) -> Tensor:

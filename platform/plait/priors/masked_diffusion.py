@@ -60,6 +60,11 @@ class Config(BaseModel):
         le=1000,
         description="steps of the reverse chain; default: one per free position up to 16, then 32, above 64 128",
     )
+    unmasking: Literal["independent", "one_by_one"] = Field(
+        "independent",
+        description="independent: a step may fill several positions, without regard to each other; one_by_one: exactly "
+        "one, drawn uniformly (as many steps as free positions; what a step-wise target can be met with exactly)",
+    )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
     batch_size: int = Field(128, ge=1, le=65_536, description="sequences per update and worker")
     num_pretrain_steps: int = Field(1000, ge=0, le=10_000_000, description="updates at most")
@@ -79,7 +84,7 @@ def init(config: Config, space: DesignSpace, generator: Generator) -> MaskedDiff
     Workers that train together pass generators with the same seed, so that they start from the same weights.
 
     Raises:
-        ConfigError: Nothing is free in the space, or the kernel is even.
+        ConfigError: Nothing is free in the space, the kernel is even, or one_by_one with another number of steps.
     """
     free = len(space.free_positions())
     if free == 0:
@@ -88,6 +93,11 @@ def init(config: Config, space: DesignSpace, generator: Generator) -> MaskedDiff
         )
     if config.kernel % 2 == 0:
         raise ConfigError(f"kernel {config.kernel} is even", hint="use an odd number of positions")
+    if config.unmasking == "one_by_one" and config.num_steps not in (None, free):
+        raise ConfigError(
+            f"one_by_one fills {free} free positions in {free} steps, not in {config.num_steps}",
+            hint="leave num_steps out",
+        )
     length, letters = space.length, space.alphabet.size
     is_mlp = config.backbone == "mlp" or (config.backbone == "auto" and length <= LONGEST_MLP)
     backbone: ResidualMlp | DilatedCnn
@@ -98,7 +108,7 @@ def init(config: Config, space: DesignSpace, generator: Generator) -> MaskedDiff
         backbone = DilatedCnn(length, letters, config.width or 32, config.kernel, dilations * (config.depth or 1))
     network = Denoiser(backbone, torch.from_numpy(space.allowed_mask()))
     draw_weights(network, generator)
-    num_steps = config.num_steps or (free if free <= 16 else 32 if free <= 64 else 128)
+    num_steps = config.num_steps or (free if free <= 16 or config.unmasking == "one_by_one" else _default_steps(free))
     return MaskedDiffusion(space, num_steps, network, config.model_dump(mode="json"))
 
 
@@ -293,6 +303,10 @@ def _held_out_elbo(state: PretrainState) -> Tensor:
         tokens = state.held_out.repeat_interleave(HELD_OUT_DRAWS, 0)
         likelihood = state.average.log_likelihood_in_chunks(tokens, state.held_out_masks)
     return (likelihood / state.held_out_masks.sum(-1)).view(-1, HELD_OUT_DRAWS).mean(-1)
+
+
+def _default_steps(free: int) -> int:
+    return 32 if free <= 64 else 128
 
 
 def _spanning(length: int, kernel: int) -> tuple[int, ...]:

@@ -41,10 +41,18 @@ class Prediction:
 
 
 class RewardModel(Protocol):
-    """A learned reward. x is tokens (n, L) int64 or, where is_differentiable, a simplex (n, L, V) float."""
+    """A reward. x is tokens (n, L) int64 or, where is_differentiable, a simplex (n, L, V) float.
+
+    Attributes:
+        space: The design space.
+        unit: The assay's unit.
+        scale: Standard deviation of the readings it stands for, in that unit.
+        is_differentiable: Gradients flow to a simplex.
+    """
 
     space: DesignSpace
     unit: str
+    scale: float
     is_differentiable: bool
 
     def predict(self, x: Tensor) -> Prediction:

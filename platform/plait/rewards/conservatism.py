@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
+from plait.design.errors import ConfigError
 from plait.rewards.base import Prediction, RewardModel, Uncertainty
 
 Kind = Literal["none", "boot", "bonus"]
 
 
 def lower_confidence_bound(prediction: Prediction, std: Tensor, scale: float) -> Tensor:
-    """The mean less `scale` standard deviations, (n,), in the assay's unit."""
+    """The mean less `scale` standard deviations, (n,), in the assay's unit; a scale below 0 is optimism."""
     return prediction.mean - scale * std
 
 
@@ -24,22 +26,50 @@ def minimum(prediction: Prediction) -> Tensor:
 
 @dataclass(frozen=True)
 class ObjectiveValue:
-    """An objective's view of n items, each (n,) float32 in the assay's unit."""
+    """An objective's view of n items, each (n,) float32 in the objective's unit (the assay's, where there is one)."""
 
     conservative: Tensor
     mean: Tensor
     std: Tensor
 
 
+class Objective(Protocol):
+    """What designs are optimised for; higher is better.
+
+    Attributes:
+        scale: Standard deviations subtracted from the mean: > 0 conservative, 0 the mean itself, < 0 optimistic.
+        assay_std: The yardstick in which kl_weight and temperatures are given, in the objective's unit: the standard
+            deviation of the offline readings.
+        has_uncertainty: Something tells where the reward is not to be trusted.
+        is_differentiable: Gradients flow to a simplex x.
+    """
+
+    @property
+    def scale(self) -> float: ...  # noqa: D102
+
+    @property
+    def assay_std(self) -> float: ...  # noqa: D102
+
+    @property
+    def has_uncertainty(self) -> bool: ...  # noqa: D102
+
+    @property
+    def is_differentiable(self) -> bool: ...  # noqa: D102
+
+    def __call__(self, x: Tensor) -> ObjectiveValue:
+        """The value of designs: tokens (n, L) int64 or, where differentiable, a simplex (n, L, V)."""
+        ...
+
+
 @dataclass(frozen=True)
-class Objective:
-    """What designs are optimised for: a reward model made pessimistic by an uncertainty.
+class ConservativeReward:
+    """One assay's reward model, made pessimistic (or optimistic) by an uncertainty: an Objective.
 
     Attributes:
         reward: The optimiser's reward model.
-        uncertainty: What is subtracted, or None for no pessimism (std is then the spread, only reported).
-        scale: Standard deviations to subtract, >= 0 (0 = the plain mean).
-        assay_std: Standard deviation of the offline readings: the yardstick in which kl_weight is given.
+        uncertainty: What is subtracted, or None (std is then the members' spread, only reported).
+        scale: Standard deviations to subtract; 0 = the plain mean, below 0 the uncertainty is sought.
+        assay_std: Standard deviation of the offline readings, in the assay's unit.
     """
 
     reward: RewardModel
@@ -47,8 +77,57 @@ class Objective:
     scale: float
     assay_std: float
 
+    @property
+    def has_uncertainty(self) -> bool:
+        """An uncertainty was fitted."""
+        return self.uncertainty is not None
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Both reward and uncertainty are."""
+        return self.reward.is_differentiable and (self.uncertainty is None or self.uncertainty.is_differentiable)
+
     def __call__(self, x: Tensor) -> ObjectiveValue:
         """The conservative value of tokens (n, L) int64 or a simplex (n, L, V)."""
         prediction = self.reward.predict(x)
         std = self.uncertainty.std(x, prediction) if self.uncertainty is not None else prediction.std
         return ObjectiveValue(lower_confidence_bound(prediction, std, self.scale), prediction.mean, std)
+
+
+def require_differentiable(objective: Objective, algorithm: str) -> None:
+    """Refuse an objective without gradients, at construction.
+
+    Raises:
+        ConfigError: The objective is a black box.
+    """
+    if not objective.is_differentiable:
+        raise ConfigError(
+            f"{algorithm} follows the gradient of the reward, and this reward is not differentiable",
+            hint="use a derivative-free method: the samplers best_of_n, svdd_pm, smc, or the fine-tuners ppo, "
+            "reward_weighted_mle, path_consistency",
+        )
+
+
+def require_yardstick(objective: Objective) -> None:
+    """Refuse an objective whose readings do not vary.
+
+    Raises:
+        ConfigError: assay_std is not positive.
+    """
+    if not objective.assay_std > 0:
+        raise ConfigError(
+            f"the assay's standard deviation is {objective.assay_std}", hint="readings that are all equal teach nothing"
+        )
+
+
+SHORT_DESIGN = 16
+
+
+def default_kl_weight(length: int) -> float:
+    """A leash for designs of this length, in assay standard deviations per nat of path KL.
+
+    0.2 up to 16 letters, then falling with the 2.5th power of the length (0.01 at about 53): the path KL that designs
+    can afford grows with their length. Also the default temperature of samplers: they aim at the same law,
+    prior * exp(reward / kl_weight).
+    """
+    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / length), 2.5)

@@ -12,13 +12,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator
 
-from plait.design.records import Dataset
+from plait.design.records import Dataset, Progress, no_progress
 from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective
 from plait.samplers import _chains
 from plait.samplers.base import Samples
 
 needs_reward = False
+needs_gradient = False
 
 
 class Config(BaseModel):
@@ -38,14 +39,19 @@ class State:
 
 
 def prepare(
-    config: Config, prior: DiffusionPrior, objective: Objective | None, dataset: Dataset | None, generator: Generator
+    config: Config,
+    prior: DiffusionPrior,
+    objective: Objective | None,
+    dataset: Dataset | None,
+    generator: Generator,
+    progress: Progress = no_progress,
 ) -> State:
     """Nothing to compute; objective and data are not used."""
     return State(config, prior)
 
 
-def sample(state: State, n: int, generator: Generator) -> Samples:
+def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
     """Independent designs; log-weights are 0."""
     before = state.prior.rows_forwarded
-    tokens = _chains.run(state.prior, n, state.config.batch_size, generator)
+    tokens = _chains.run(state.prior, n, state.config.batch_size, generator, progress)
     return Samples(tokens, torch.zeros(n, device=tokens.device), state.prior.rows_forwarded - before)

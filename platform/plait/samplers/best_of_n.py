@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator
 
 from plait.design.errors import ConfigError
-from plait.design.records import Dataset
+from plait.design.records import Dataset, Progress, no_progress
 from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective
 from plait.samplers import _chains
 from plait.samplers.base import Samples
 
 needs_reward = True
+needs_gradient = False
 
 
 class Config(BaseModel):
@@ -42,7 +43,12 @@ class State:
 
 
 def prepare(
-    config: Config, prior: DiffusionPrior, objective: Objective | None, dataset: Dataset | None, generator: Generator
+    config: Config,
+    prior: DiffusionPrior,
+    objective: Objective | None,
+    dataset: Dataset | None,
+    generator: Generator,
+    progress: Progress = no_progress,
 ) -> State:
     """Nothing to compute; the data are not used.
 
@@ -55,11 +61,11 @@ def prepare(
 
 
 @torch.no_grad()
-def sample(state: State, n: int, generator: Generator) -> Samples:
+def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
     """The best of N draws, n times over; log-weights are 0."""
     config, prior = state.config, state.prior
     before = prior.rows_forwarded
-    tokens = _chains.run(prior, n * config.num_candidates, config.batch_size, generator)
+    tokens = _chains.run(prior, n * config.num_candidates, config.batch_size, generator, progress)
     if n > 0:
         values = state.objective(tokens).conservative.view(n, config.num_candidates)
         tokens = tokens.view(n, config.num_candidates, -1)[torch.arange(n, device=tokens.device), values.argmax(1)]

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator
 
 from plait.design.errors import ConfigError
-from plait.design.records import Dataset
+from plait.design.records import Dataset, Progress, no_progress
 from plait.design.space import DesignSpace
 from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective
 from plait.samplers.base import Samples
 
 needs_reward = True
+needs_gradient = False
 
 
 class Config(BaseModel):
@@ -40,7 +41,12 @@ class State:
 
 
 def prepare(
-    config: Config, prior: DiffusionPrior, objective: Objective | None, dataset: Dataset | None, generator: Generator
+    config: Config,
+    prior: DiffusionPrior,
+    objective: Objective | None,
+    dataset: Dataset | None,
+    generator: Generator,
+    progress: Progress = no_progress,
 ) -> State:
     """Nothing to compute; of the prior only the space is used.
 
@@ -58,11 +64,12 @@ def prepare(
 
 
 @torch.no_grad()
-def sample(state: State, n: int, generator: Generator) -> Samples:
+def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
     """The n best feasible items, best first; fewer where the space holds fewer. Log-weights are 0."""
     best = torch.zeros((0, state.space.length), dtype=torch.int64)
     best_values = torch.zeros(0)
-    for chunk in state.space.enumerate(state.config.chunk_size):
+    for number, chunk in enumerate(state.space.enumerate(state.config.chunk_size)):
+        progress("scoring the space", number * state.config.chunk_size, state.space.size, "")
         tokens = torch.from_numpy(chunk)
         values = torch.cat([best_values, state.objective(tokens).conservative.cpu()])
         best_values, order = values.sort(descending=True, stable=True)
