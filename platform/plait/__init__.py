@@ -26,7 +26,8 @@ def open(home: str | Path | None = None, *, create: bool = False, **options: Any
         home: The folder; PLAIT_HOME, else .plait in the working directory, by default.
         create: Make it (like `plait init`) where there is none.
         **options: Settings that win over file and environment (database_url, actor, ray_num_cpus, ...), and
-            `progress`, a callable (task, done, total, message).
+            `progress`, a callable (task, done, total, message), and `scorers`, black-box scorers by name: callables
+            that take sequences and return one number each (module-level functions where Ray workers are to call them).
 
     Raises:
         NotFoundError: There is no home and `create` is False.

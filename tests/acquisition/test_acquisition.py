@@ -1,17 +1,14 @@
-import importlib
-import pkgutil
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plait import acquisition
 from plait.acquisition import top_q
 from plait.acquisition.base import Pool
+from plait.campaign.catalog import algorithms
 from plait.design.alphabets import DNA
 from plait.design.space import DesignSpace
 
-FILES = [m.name for m in pkgutil.iter_modules(acquisition.__path__) if m.name != "base" and not m.name.startswith("_")]
+ACQUISITIONS = algorithms("acquisition")
 
 
 def make_pool(n, length, seed, symmetric=False):
@@ -27,7 +24,7 @@ def distance(space, a, b):
     return min(int((a != strand).sum()) for strand in strands)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ACQUISITIONS)
 @pytest.mark.parametrize("symmetric", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(
@@ -35,12 +32,14 @@ def distance(space, a, b):
     min_distance=st.integers(1, 4), num_taken=st.integers(0, 40),
 )  # fmt: skip
 def test_every_acquisition_keeps_the_contract(name, symmetric, n, length, seed, q, min_distance, num_taken):
-    algorithm = importlib.import_module(f"plait.acquisition.{name}")
+    algorithm = ACQUISITIONS[name]
     pool = make_pool(n, length, seed, symmetric)
     taken = pool.tokens[:num_taken]
     if symmetric:
         taken = 3 - taken[:, ::-1]
     chosen = algorithm.select(algorithm.Config(), pool, q, min_distance, taken, np.random.default_rng(0))
+    again = algorithm.select(algorithm.Config(), pool, q, min_distance, taken, np.random.default_rng(0))
+    assert np.array_equal(chosen, again)
     assert chosen.dtype == np.int64
     assert len(chosen) <= q
     assert len(set(chosen.tolist())) == len(chosen)
@@ -48,6 +47,17 @@ def test_every_acquisition_keeps_the_contract(name, symmetric, n, length, seed, 
     for i, a in enumerate(chosen):
         for b in chosen[:i]:
             assert distance(pool.space, pool.tokens[a], pool.tokens[b]) >= min_distance
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_config_is_frozen_documented_and_closed(name):
+    config = ACQUISITIONS[name].Config()
+    for key, field in type(config).model_fields.items():
+        assert field.description
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(config, key, getattr(config, key))
+    with pytest.raises(ValueError, match="extra"):
+        type(config)(unknown=1)
 
 
 @settings(max_examples=40, deadline=None)

@@ -143,7 +143,7 @@ def test_results_come_in_parts_and_open_wells_become_failed(home, tmp_path):
         home.results.import_("c", tmp_path / "bad.csv")
     assert [(p.row, p.column) for p in caught.value.problems] == [(3, "design_id")]
     closed, version, num_open = home.round.close("c")
-    assert (str(closed.state), num_open) == ("closed", 6)
+    assert (str(closed.state), num_open) == ("closed", {"splice": 6})
     assert version.num_measurements == 301
     with home.registry.begin() as uow:
         assert uow.readings(version.id).values[-1] == 1.5

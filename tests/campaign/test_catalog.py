@@ -7,11 +7,26 @@ from plait.design.errors import ConfigError
     ("room", "names"),
     [
         ("priors", {"masked_diffusion"}),
-        ("rewards", {"ensemble"}),
+        ("rewards", {"ensemble", "black_box"}),
         ("rewards.uncertainty", {"bootstrap_spread", "elliptical"}),
-        ("finetune", {"braid", "drakes", "strl"}),
-        ("samplers", {"ancestral", "best_of_n", "exhaustive"}),
-        ("acquisition", {"top_q"}),
+        ("finetune", {"braid", "ctrl", "drakes", "path_consistency", "ppo", "reward_weighted_mle", "seiko", "strl"}),
+        (
+            "samplers",
+            {
+                "ancestral",
+                "best_of_n",
+                "cfg",
+                "classifier_guidance",
+                "ddom",
+                "exhaustive",
+                "smc",
+                "svdd_mc",
+                "svdd_pm",
+                "svdd_r",
+                "tds",
+            },
+        ),
+        ("acquisition", {"top_q", "pareto"}),
     ],
 )
 def test_every_algorithm_is_found_by_its_file_name(room, names):

@@ -3,6 +3,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plait.campaign.campaigns import check_algorithms
 from plait.campaign.config import CampaignConfig, parse_config, read_config
 from plait.design.errors import ConfigError, NotFoundError
 
@@ -11,7 +12,7 @@ MINIMAL = {"name": "a", "dataset": "d"}
 
 def test_only_name_and_dataset_have_no_default():
     config = parse_config(MINIMAL)
-    assert (config.rounds, config.batch.size, config.finetune.algorithm) == (3, 96, "braid")
+    assert (config.rounds, config.batch.size, config.finetuner) == (3, 96, "braid")
     for missing in MINIMAL:
         with pytest.raises(ConfigError, match=missing):
             parse_config({k: v for k, v in MINIMAL.items() if k != missing})
@@ -50,6 +51,14 @@ def test_unknown_keys_are_errors_that_name_the_field(section):
         ({"finetune": {"kl_weight": 0}}, "braid is doubly conservative"),
         ({"conservatism": [{"kind": "boot"}, {"kind": "none"}], "rounds": 2}, "round 2"),
         ({"conservatism": {"kind": "none", "scale": 2}}, "leave scale out"),
+        ({"conservatism": {"scale": -1}}, "seiko for optimism"),
+        ({"finetune": {"algorithm": "seiko"}, "conservatism": {"scale": 1}}, "starts out optimistic"),
+        ({"finetune": {"algorithm": "none", "kl_weight": 0.1}}, "trains nothing"),
+        ({"sampler": {"algorithm": "smc"}, "finetune": {"settings": {"num_updates": 3}}}, "trains nothing"),
+        ({"assays": [{"dataset": "d"}]}, "a dataset of its own"),
+        ({"assays": [{"dataset": "e", "weight": 0}], "objective": {"weight": 0}}, "weight 0"),
+        ({"objective": {"scalarisation": "chebyshev"}}, "needs several assays"),
+        ({"objective": {"threshold": float("nan")}}, "threshold"),
         ({"prior": {"corpus": "a", "model": "b"}}, "one of"),
         ({"name": "../escape"}, "pattern"),
         ({"conservatism": []}, "one entry"),
@@ -71,6 +80,40 @@ def test_conservatism_may_be_a_schedule():
 @pytest.mark.parametrize("algorithm", ["strl", "drakes"])
 def test_without_a_word_about_conservatism_the_plain_algorithms_have_none(algorithm):
     assert parse_config(MINIMAL | {"finetune": {"algorithm": algorithm}}).conservatism_of(1).effective_scale == 0
+
+
+def test_optimism_may_turn_into_conservatism_round_by_round():
+    config = parse_config(
+        MINIMAL | {"finetune": {"algorithm": "seiko"}, "conservatism": [{"scale": -1}, {"scale": 0}, {"scale": 0.5}]}
+    )
+    assert [config.conservatism_of(n).effective_scale for n in (1, 2, 3)] == [-1, 0, 0.5]
+    assert parse_config(MINIMAL | {"finetune": {"algorithm": "seiko"}}).conservatism_of(1).effective_scale < 0
+
+
+def test_a_sampler_that_steers_by_itself_needs_no_fine_tuning():
+    assert parse_config(MINIMAL | {"sampler": {"algorithm": "svdd_pm"}}).finetuner == "none"
+    both = {"sampler": {"algorithm": "svdd_pm"}, "finetune": {"algorithm": "drakes"}}
+    assert parse_config(MINIMAL | both).finetuner == "drakes"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, "finetune: braid"),
+        ({"sampler": {"algorithm": "tds"}}, "samplers: tds"),
+        ({"finetune": {"algorithm": "seiko"}}, "finetune: seiko"),
+    ],
+)
+@pytest.mark.parametrize("black_box", ["reward", "hypervolume"])
+def test_a_method_that_follows_gradients_is_refused_a_reward_without_them(change, named, black_box):
+    given = {"reward": {"algorithm": "black_box", "settings": {"scorer": "mine"}}}
+    if black_box == "hypervolume":
+        given = {"assays": [{"dataset": "e"}], "objective": {"scalarisation": "hypervolume"}}
+    with pytest.raises(ConfigError, match=named) as caught:
+        check_algorithms(parse_config(MINIMAL | given | change))
+    assert ("ppo" if "finetune" in named else "svdd_pm") in caught.value.hint
+    check_algorithms(parse_config(MINIMAL | given | {"sampler": {"algorithm": "svdd_pm"}}))
+    check_algorithms(parse_config(MINIMAL | given | {"finetune": {"algorithm": "ppo"}}))
 
 
 def test_workers_may_be_a_list_by_round():

@@ -1,109 +1,190 @@
-"""What every fine-tuner owes: a better objective, resuming, workers that agree, refusal of what its name forbids."""
+"""What every fine-tuner owes: a better reward, resuming, workers that agree, refusal of what its name forbids."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import pytest
 import torch
+from plait.campaign.catalog import algorithms
 from plait.design.errors import ConfigError, RunFailedError
-from plait.finetune import braid, drakes, strl
+from plait.finetune import drakes
 from plait.finetune.base import Info
-from plait.samplers import ancestral
-from torch import Generator
+from torch import Generator, nn
 
-TUNERS = [drakes, braid, strl]
+TUNERS = algorithms("finetune")
+TAUGHT_BY_DATA = {"ctrl"}
+WORKER_TOLERANCE = 0.2
+"""Of the gain in mean reward: how far two workers may end from one with the same batch."""
+
+each = pytest.mark.parametrize("name", TUNERS)
 
 
 def generator(seed=0):
     return Generator().manual_seed(seed)
 
 
-def designs(policy, n=400):
-    state = ancestral.prepare(ancestral.Config(), policy, None, None, generator())
-    return ancestral.sample(state, n, generator(4)).tokens
+def mean_reward(policy, objective):
+    return float(objective(policy.decode(policy.draw(600, generator(4)))).conservative.mean())
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(tuner, make_prior, begin):
-    prior = make_prior()
-    before = {k: v.clone() for k, v in prior.network.state_dict().items()}
-    state = begin(tuner, prior=prior)
-    infos = []
-    while not state.is_finished:
-        infos.append(tuner.step(state))
-    assert len(infos) == 40
-    tuned, plain = (state.objective(designs(p)).conservative.mean() for p in (state.policy, prior))
-    assert float(tuned) > float(plain) + 2.0
-    assert state.policy.space.is_feasible(designs(state.policy).numpy()).all()
-    assert all(torch.equal(v, before[k]) for k, v in prior.network.state_dict().items())
-    assert infos[0].kl == pytest.approx(0, abs=1e-6)
-    assert infos[-1].kl > 0.5
-    assert all(isinstance(i, Info) and math.isfinite(i.loss) and 0 < i.unique_fraction <= 1 for i in infos)
+def trained(state):
+    """Every parameter that a fine-tuner trains, wherever its state keeps it."""
+    networks = [n for v in vars(state).values() if isinstance(n := getattr(v, "network", v), nn.Module)]
+    networks += [v for v in vars(state).values() if isinstance(v, nn.Module)]
+    return {id(p) for network in networks for p in network.parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_a_resumed_run_equals_an_unbroken_one(tuner, begin):
-    whole, broken, resumed = begin(tuner), begin(tuner), begin(tuner, seed=5)
-    for _ in range(6):
+class Lockstep:
+    """AverageGradients of workers that are threads: each waits until all gradients are there."""
+
+    def __init__(self, num):
+        self.barrier, self.gradients, self.seen = threading.Barrier(num, timeout=120), [[]] * num, [set()] * num
+
+    def averager(self, rank):
+        def average(parameters):
+            self.seen[rank] = self.seen[rank] | {id(p) for p in parameters}
+            self.gradients[rank] = [p.grad.clone() for p in parameters]
+            self.barrier.wait()
+            means = [torch.stack(pair).mean(0) for pair in zip(*self.gradients, strict=True)]
+            self.barrier.wait()
+            for parameter, mean in zip(parameters, means, strict=True):
+                parameter.grad.copy_(mean)
+
+        return average
+
+    def run(self, tuner, states):
+        """All updates of all workers; their Infos, worker by worker."""
+
+        def work(rank):
+            try:
+                return [tuner.step(states[rank], self.averager(rank)) for _ in range(states[rank].config.num_updates)]
+            except BaseException:
+                self.barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(len(states)) as pool:
+            return list(pool.map(work, range(len(states))))
+
+
+@pytest.fixture(name="runs", scope="module")
+def _runs():
+    """Whole runs of one worker, each made once."""
+
+    @cache
+    def run(begin, make_prior, name):
+        prior = make_prior()
+        before = {k: v.clone() for k, v in prior.network.state_dict().items()}
+        state, infos = begin(TUNERS[name], prior=prior, batch_size=32), []
+        while not state.is_finished:
+            infos.append(TUNERS[name].step(state))
+        assert all(torch.equal(v, before[k]) for k, v in prior.network.state_dict().items())
+        assert all(p.grad is None for p in prior.network.parameters())
+        return prior, state, infos
+
+    return run
+
+
+def test_every_file_is_found():
+    assert set(TUNERS) >= {"braid", "drakes", "strl", "ppo", "reward_weighted_mle", "path_consistency", "ctrl", "seiko"}
+
+
+@each
+def test_tuning_raises_the_reward_of_hard_samples_and_spares_the_prior(name, runs, begin, make_prior, make_objective):
+    prior, state, infos = runs(begin, make_prior, name)
+    objective = make_objective(TUNERS[name])
+    assert len(infos) == state.step == 40
+    assert mean_reward(state.policy, objective) > mean_reward(prior, objective) + 1.0
+    assert prior.space.is_feasible(state.policy.draw(100, generator()).numpy()).all()
+    assert infos[0].kl == pytest.approx(0, abs=1e-5)
+    assert infos[-1].kl > 0.1
+    assert all(isinstance(i, Info) and 0 < i.unique_fraction <= 1 for i in infos)
+    assert all(math.isfinite(v) for i in infos for v in vars(i).values())
+
+
+@each
+def test_a_resumed_run_equals_an_unbroken_one(name, begin):
+    tuner = TUNERS[name]
+    whole, resumed = begin(tuner), begin(tuner, seed=5)
+    for _ in range(2):
         tuner.step(whole)
-    for _ in range(3):
-        tuner.step(broken)
-    resumed.load_state_dict(broken.state_dict())
-    for _ in range(3):
-        last = tuner.step(resumed)
-    assert resumed.step == whole.step == 6
-    assert math.isfinite(last.loss)
-    for a, b in zip(whole.policy.network.parameters(), resumed.policy.network.parameters(), strict=True):
+    saved = whole.state_dict()
+    expected = [tuner.step(whole) for _ in range(2)]
+    resumed.load_state_dict(saved)
+    assert [tuner.step(resumed) for _ in range(2)] == expected
+    assert resumed.step == whole.step == 4
+    for a, b in zip(*(s.policy.network.parameters() for s in (whole, resumed)), strict=True):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_two_workers_average_their_gradients(tuner, begin):
-    settings = {"num_soft_steps": 3, "clip": 1e6}
-    separate = []
-    for seed in (1, 2):
-        tuner.step(begin(tuner, seed, **settings), lambda ps: separate.append([p.grad.clone() for p in ps]))
-    means = [torch.stack(pair).mean(0) for pair in zip(*separate, strict=True)]
-
-    def average(parameters):
-        for parameter, mean in zip(parameters, means, strict=True):
-            parameter.grad.copy_(mean)
-
-    workers = [begin(tuner, seed, **settings) for seed in (1, 2)]
-    infos = [tuner.step(worker, average) for worker in workers]
-    assert infos[0].grad_norm == infos[1].grad_norm
-    weights = [list(worker.policy.network.parameters()) for worker in workers]
-    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(*separate, strict=True))
+@each
+def test_two_workers_agree_and_end_where_one_with_their_batch_does(name, runs, begin, make_prior, make_objective):
+    tuner, objective = TUNERS[name], make_objective(TUNERS[name])
+    prior, alone, _ = runs(begin, make_prior, name)
+    workers = [begin(tuner, seed) for seed in (1, 2)]
+    lockstep = Lockstep(2)
+    infos = lockstep.run(tuner, workers)
+    for worker, seen in zip(workers, lockstep.seen, strict=True):
+        assert trained(worker) == seen
+    for a, b in zip(*(w.policy.network.parameters() for w in workers), strict=True):
+        assert torch.equal(a, b)
+    assert [i.grad_norm for i in infos[0]] == [i.grad_norm for i in infos[1]]
+    assert [i.reward for i in infos[0]] != [i.reward for i in infos[1]]
+    plain, one, two = (mean_reward(p, objective) for p in (prior, alone.policy, workers[0].policy))
+    assert abs(one - two) < WORKER_TOLERANCE * (one - plain)
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_config_is_frozen_documented_and_closed(tuner):
-    for field in tuner.Config.model_fields.values():
+@each
+def test_config_is_frozen_documented_and_closed(name):
+    config = TUNERS[name].Config()
+    assert {"num_updates", "batch_size"} <= set(type(config).model_fields)
+    for field in type(config).model_fields.values():
         assert field.description
         assert not field.is_required()
     with pytest.raises(ValueError, match="extra"):
-        tuner.Config(unknown=1)
+        type(config)(unknown=1)
+    for key, value in config.model_dump().items():
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(config, key, value)
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_what_cannot_work_is_named(tuner, make_prior, make_objective):
-    with pytest.raises(ConfigError, match="differentiable"):
-        tuner.init(tuner.Config(), make_prior(), make_objective(tuner, is_differentiable=False), None, generator())
+@each
+def test_a_black_box_is_refused_where_a_gradient_is_needed_and_serves_elsewhere(name, make_objective, begin):
+    tuner = TUNERS[name]
+    goal = make_objective(tuner, is_differentiable=False)
+    if tuner.needs_gradient:
+        with pytest.raises(ConfigError, match="differentiable"):
+            begin(tuner, goal=goal)
+    else:
+        assert math.isfinite(tuner.step(begin(tuner, goal=goal)).reward)
+
+
+@each
+def test_missing_data_and_readings_that_do_not_vary_are_named(name, make_prior, make_objective, initialise):
+    tuner = TUNERS[name]
+    if name in TAUGHT_BY_DATA:
+        with pytest.raises(ConfigError, match=r"data|measured"):
+            initialise(tuner, tuner.Config(), make_prior(), make_objective(tuner), None)
+        return
     for std in (0.0, math.nan):
         with pytest.raises(ConfigError, match="standard deviation"):
-            tuner.init(tuner.Config(), make_prior(), make_objective(tuner, assay_std=std), None, generator())
+            initialise(tuner, tuner.Config(), make_prior(), make_objective(tuner, assay_std=std), None)
 
 
-@pytest.mark.parametrize(("tuner", "goal"), [(drakes, braid), (strl, braid), (braid, drakes)])
-def test_an_objective_that_contradicts_the_name_is_refused(tuner, goal, make_prior, make_objective):
-    with pytest.raises(ConfigError, match=tuner.__name__.rsplit(".", 1)[-1]):
-        tuner.init(tuner.Config(), make_prior(), make_objective(goal), None, generator())
+@pytest.mark.parametrize(
+    ("name", "goal"),
+    [("drakes", "braid"), ("strl", "braid"), ("braid", "drakes"), ("braid", "seiko"), ("seiko", "drakes")],
+)
+def test_an_objective_that_contradicts_the_name_is_refused(name, goal, make_prior, make_objective, initialise):
+    with pytest.raises(ConfigError, match=name):
+        initialise(TUNERS[name], TUNERS[name].Config(), make_prior(), make_objective(TUNERS[goal]), None)
 
 
-@pytest.mark.parametrize(("tuner", "weight"), [(drakes, 0), (braid, 0), (strl, 0.1)])
-def test_a_kl_weight_that_contradicts_the_name_is_refused(tuner, weight):
+@pytest.mark.parametrize(("name", "weight"), [("drakes", 0), ("braid", 0), ("strl", 0.1)])
+def test_a_kl_weight_that_contradicts_the_name_is_refused(name, weight):
     with pytest.raises(ValueError, match="kl_weight"):
-        tuner.Config(kl_weight=weight)
+        TUNERS[name].Config(kl_weight=weight)
 
 
 def test_divergence_is_a_failure_and_not_a_policy(begin):

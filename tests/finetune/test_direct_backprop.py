@@ -4,6 +4,7 @@ import pytest
 import torch
 from plait.finetune import _direct_backprop, drakes, strl
 from plait.rewards.conservatism import default_kl_weight
+from torch import Generator
 
 
 def gradients(state):
@@ -43,13 +44,65 @@ def test_accumulated_gradients_are_the_mean_of_their_rollouts(begin):
         assert torch.allclose(mean, (a + b) / 2, atol=1e-6)
 
 
-def test_kl_of_fully_hard_steps_counts(begin):
-    state = tuned(begin, 6, num_soft_steps=1)
-    _, kl, reported = _direct_backprop.rollout(state)
-    assert float(reported.sum()) == 0
-    _, first = _direct_backprop._hard_step(state, state.policy.init_state(16), 0)
-    assert first.requires_grad
-    assert 0 < float(first.detach().mean()) < float(kl.detach().mean())
+def test_gradients_of_visited_states_are_those_of_the_whole_path(begin, make_prior):
+    state = tuned(begin, prior=make_prior(num_steps=12), num_soft_steps=2)
+    policy, prior = state.policy, state.prior
+    visits = list(policy.walk(16, 10, Generator().manual_seed(3)))
+    by_visit = torch.zeros(16)
+    for visit in visits:
+        kl = visit.transition.kl(prior.transition(visit.transition.state, visit.step))
+        by_visit = by_visit.index_add(0, visit.chains, visit.weight * kl)
+    assert sum(len(visit.chains) for visit in visits) < 16 * 10
+    path = torch.zeros(16)
+    held = [[visit.transition.state[visit.chains == chain] for visit in visits] for chain in range(16)]
+    stays = [
+        [float(visit.weight[visit.chains == chain]) for visit in visits if chain in visit.chains] for chain in range(16)
+    ]
+    for chain in range(16):
+        states = torch.cat(held[chain])
+        releases = [w / (12 if i < len(states) - 1 else 2) for i, w in enumerate(stays[chain])]
+        bounds = torch.tensor([0.0, *releases]).cumsum(0)
+        released = torch.tensor([1 / (12 - step) for step in range(10)]).cumsum(0)
+        which = torch.bucketize(released - 1e-4, bounds[1:])
+        for step in range(10):
+            now = states[which[step]][None]
+            path[chain] = path[chain] + policy.transition(now, step).kl(prior.transition(now, step))[0]
+    assert torch.allclose(by_visit, path, rtol=1e-3)
+    parameters = list(policy.network.parameters())
+    pairs = zip(
+        torch.autograd.grad(by_visit.sum(), parameters), torch.autograd.grad(path.sum(), parameters), strict=True
+    )
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)
+
+
+def test_settling_the_hard_kl_at_once_changes_no_gradient(begin, make_prior):
+    state = tuned(begin, prior=make_prior(num_steps=12), num_soft_steps=2)
+    start, parameters = state.generator.get_state(), list(state.policy.network.parameters())
+    soft, kl, _ = _direct_backprop.rollout(state)
+    expected = torch.autograd.grad(kl.sum(), parameters)
+    state.generator.set_state(start)
+    state.policy.network.zero_grad()
+
+    def settle(part):
+        part.sum().backward()
+        return part.detach()
+
+    again, settled, _ = _direct_backprop.rollout(state, settle)
+    assert torch.equal(again, soft)
+    assert torch.allclose(settled, kl, atol=1e-6)
+    settled.sum().backward()
+    assert all(torch.allclose(p.grad, g, atol=1e-5) for p, g in zip(parameters, expected, strict=True))
+
+
+def test_bfloat16_points_where_float32_points(begin, make_prior):
+    prior = make_prior(backbone="cnn")
+    fine, coarse = (
+        torch.cat([g.flatten() for g in gradients(tuned(begin, 0, prior=prior, precision=precision))])
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(fine, coarse)
+    assert float(torch.nn.functional.cosine_similarity(fine, coarse, dim=0)) > 0.98
 
 
 def test_kl_of_hard_steps_can_be_reported_only(begin):
@@ -70,10 +123,12 @@ def test_a_shorter_leash_keeps_the_policy_nearer(begin):
     assert kls[1] < kls[0] / 2
 
 
-def test_one_policy_forward_per_step(begin):
-    state = begin(strl)
+def test_a_state_is_forwarded_once_by_policy_and_prior(begin, make_prior):
+    state = begin(strl, prior=make_prior(num_steps=40), num_soft_steps=4)
     strl.step(state)
-    assert state.policy.rows_forwarded == 16 * state.policy.num_steps
+    free = len(state.prior.free)
+    assert 16 * 4 < state.policy.rows_forwarded <= 16 * (free + 1 + 4)
+    assert state.policy.rows_forwarded == state.prior.rows_forwarded
 
 
 def test_default_leash_is_shorter_for_short_designs():

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from plait.benchmarks.exact import ExactChain
 from plait.design.alphabets import DNA, find_alphabet
 from plait.design.errors import UsageError
 from plait.design.space import DesignSpace
@@ -32,56 +33,6 @@ def tiny(letters="012", length=3):
     return DesignSpace(alphabet=find_alphabet(f"custom:{letters}"), allowed=(letters,) * length)
 
 
-def all_states(model):
-    choices = [[*letters.nonzero()[:, 0].tolist()] for letters in model.network.allowed]
-    choices = [c if len(c) == 1 else [*c, model.mask_token] for c in choices]
-    return torch.tensor(list(itertools.product(*choices)))
-
-
-def next_law(model, state, step, states):
-    """Probability of every state after one step from `state` (L,), written out from the definition."""
-    release = 1 / (model.num_steps - step)
-    letters = model.log_letters(state[None])[0].exp()
-    law = torch.ones(len(states), dtype=torch.float64)
-    for position, token in enumerate(state.tolist()):
-        column = states[:, position]
-        if token != model.mask_token:
-            law *= (column == token).double()
-        else:
-            filled = release * letters[position].double()[column.clamp(max=model.mask_token - 1)]
-            law *= torch.where(column == model.mask_token, 1 - release, filled)
-    return law
-
-
-def chain_laws(model):
-    """The states and the law over them before each step and after the last."""
-    states = all_states(model)
-    law = (states == model.init_state(1)).all(1).double()
-    laws = [law]
-    for step in range(model.num_steps):
-        law = sum(p * next_law(model, s, step, states) for p, s in zip(law, states, strict=True) if p > 0)
-        laws.append(law)
-    return states, laws
-
-
-@pytest.mark.parametrize(("letters", "length", "steps"), [("01", 4, 3), ("012", 3, 3), ("0123", 2, 4)])
-def test_path_kl_is_what_enumeration_says(letters, length, steps):
-    space = tiny(letters, length)
-    policy, prior = perturbed(space, 1, num_steps=steps), perturbed(space, 2, num_steps=steps)
-    states, laws = chain_laws(policy)
-    enumerated = expected = 0.0
-    for step in range(steps):
-        each = policy.transition(states, step).kl(prior.transition(states, step)).double()
-        expected += float((laws[step] * each).sum())
-        for p, state in zip(laws[step], states, strict=True):
-            mine, theirs = next_law(policy, state, step, states), next_law(prior, state, step, states)
-            enumerated += float(p) * float(torch.special.xlogy(mine, mine / theirs.clamp(min=1e-300)).sum())
-    assert expected == pytest.approx(enumerated, rel=1e-4)
-    finished = chain_laws(prior)[1][-1]
-    of_designs = float(torch.special.xlogy(laws[-1], laws[-1] / finished.clamp(min=1e-300)).sum())
-    assert 0 < of_designs <= expected + 1e-6
-
-
 def test_kl_counts_masked_positions_not_settled_ones():
     policy, prior = perturbed(tiny(), 1, num_steps=3), perturbed(tiny(), 2, num_steps=3)
     masked, settled = policy.init_state(1), torch.tensor([[0, 1, 2]])
@@ -97,7 +48,7 @@ def test_kl_counts_masked_positions_not_settled_ones():
 @pytest.mark.parametrize("is_tilted", [False, True])
 def test_log_prob_is_a_law_and_sample_follows_it(is_tilted):
     model = perturbed(tiny(), 3, num_steps=3)
-    states = all_states(model)
+    states = ExactChain(model).states
     start = torch.tensor([[3, 1, 3]])
     transition = model.transition(start.repeat(20_000, 1), 1)
     one = model.transition(start.repeat(len(states), 1), 1)

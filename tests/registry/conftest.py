@@ -68,6 +68,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def other_url(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of the same kind as `url`, without a registry."""
+    if url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'other.db'}"
+    return _database(request.getfixturevalue("postgres"), "template0")
+
+
+@pytest.fixture
 def registry(url: str) -> Iterator[Registry]:
     """An empty registry."""
     opened = Registry.open(url)
@@ -96,6 +104,7 @@ def add(registry: Registry) -> Add:
 
     def add_version(readings: Readings, dataset: str = "brca2", **other: Any) -> DatasetVersion:
         fixed: dict[str, Any] = {"alphabet": "dna", "unit": "PSI", "goal": "maximize"}
+        fixed |= {key: other.pop(key) for key in fixed if key in other}
         key = content_hash(readings, **fixed)
         with registry.begin() as uow:
             return uow.add_dataset_version(dataset, readings, content_hash=key, actor="ada", **fixed, **other)
@@ -125,14 +134,18 @@ def campaign(registry: Registry, version: DatasetVersion) -> str:
     return "c1"
 
 
+def batch_of(campaign: str) -> list[Design]:
+    predicted = {"predicted_mean": 1.0, "predicted_std": 0.5, "conservative": 0.1 + 0.2, "source": "policy"}
+    return [
+        Design(f"{campaign}-r1-{rank}", campaign, 1, rank, sequence, **predicted, details={"kl": rank / 3})
+        for rank, sequence in enumerate(("GGGG", "CCCC", "ACGT"), start=1)
+    ]
+
+
 @pytest.fixture
 def designs() -> list[Design]:
     """The batch of round 1 of the campaign c1."""
-    predicted = {"predicted_mean": 1.0, "predicted_std": 0.5, "conservative": 0.1 + 0.2, "source": "policy"}
-    return [
-        Design(f"c1-r1-{rank}", "c1", 1, rank, sequence, **predicted, details={"kl": rank / 3})
-        for rank, sequence in enumerate(("GGGG", "CCCC", "ACGT"), start=1)
-    ]
+    return batch_of("c1")
 
 
 @pytest.fixture
@@ -143,3 +156,30 @@ def ordered(registry: Registry, campaign: str, designs: list[Design]) -> str:
         for state in (RoundState.PROPOSED, RoundState.APPROVED, RoundState.ORDERED):
             uow.move_round(campaign, 1, state, "grace", "looks good")
     return campaign
+
+
+@pytest.fixture
+def affinity(add: Add) -> DatasetVersion:
+    """The first version of the dataset kd: another assay over such sequences, less is better."""
+    readings = Readings(("ACGT", "GGGA"), np.array([30.0, 4.0]), ("1", "1"))
+    return add(readings, "kd", unit="nM", goal="minimize")
+
+
+@pytest.fixture
+def paired(registry: Registry, version: DatasetVersion, affinity: DatasetVersion) -> str:
+    """A campaign of two assays, brca2 and kd, whose first round, of three designs, is ordered."""
+    with registry.begin() as uow:
+        uow.add_campaign(
+            "c2",
+            dataset_version_id=version.id,
+            config={"name": "c2", "dataset": "brca2"},
+            space={"allowed": ["ACGT"]},
+            notes=[],
+            actor="ada",
+            further=[("kd", affinity.id)],
+        )
+        uow.add_round("c2", 1, version.id, "ada", [("kd", affinity.id)])
+        uow.add_designs("c2", 1, batch_of("c2"))
+        for state in (RoundState.PROPOSED, RoundState.APPROVED, RoundState.ORDERED):
+            uow.move_round("c2", 1, state, "grace")
+    return "c2"

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from plait.campaign.report_data import FurtherAssay
+from plait.reporting.html import render_report
 from plait.reporting.logos import consensus, information
 from plait.reporting.outcomes import compare, over_optimised
 from plait.reporting.summary import summary_sentences
-from plait.reporting.tables import method_table, rejected_table, round_table
+from plait.reporting.tables import further_table, method_table, rejected_table, round_table
 from plait.reporting.theme import decimals_for, number, percent
 
 
@@ -143,3 +145,30 @@ def test_numbers_as_text():
         "100%",
         "–",
     ]
+
+
+def with_further(data, **changes):
+    assay = FurtherAssay("kd", "nM", "minimize", (3.0, 2.0, 9.0), (1.0, 1.0, 1.0), (4.0, None, 8.0), 0.5, None)
+    rounds = [replace(r, further=(replace(assay, **changes),)) for r in data.rounds[:2]]
+    return replace(data, rounds=tuple(rounds))
+
+
+def test_further_assays_have_a_table_of_their_own(report):
+    headers, rows = further_table(with_further(report))
+    assert [row[:2] for row in rows] == [["1", "kd"], ["2", "kd"]]
+    cells = dict(zip(headers, rows[0], strict=True))
+    assert (cells["measured"], cells["unit"], cells["goal"]) == ("2 of 3", "nM", "minimize")
+    assert [float(cells[c]) for c in ("median", "best", "predicted median")] == [6.0, 4.0, 3.0]
+    assert (cells["Spearman measured"], cells["in 90% interval"]) == ("0.50", "–")
+    assert (
+        float(dict(zip(headers, further_table(with_further(report, goal="maximize"))[1][0], strict=True))["best"])
+        == 8.0
+    )
+
+
+def test_an_open_further_assay_shows_dashes_and_a_single_one_no_table(report, strip):
+    headers, [row, _] = further_table(with_further(report, measured=(None,) * 3, measured_spearman=None))
+    cells = dict(zip(headers, row, strict=True))
+    assert (cells["measured"], cells["median"], cells["best"]) == ("0 of 3", "–", "–")
+    assert further_table(report)[1] == []
+    assert "The further assays" in render_report(with_further(strip(report)))

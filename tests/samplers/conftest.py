@@ -1,7 +1,9 @@
-"""A small masked diffusion model and a reward in closed form."""
+"""A small masked diffusion model, a reward in closed form and readings of it."""
 
+import numpy as np
 import pytest
 import torch
+from plait.design.records import Dataset
 from plait.priors import masked_diffusion
 from plait.rewards.base import Prediction
 from plait.rewards.conservatism import ConservativeReward
@@ -11,16 +13,17 @@ from torch import Generator, nn
 class LinearReward(nn.Module):
     """A letter's worth at each position, summed; counts its calls."""
 
-    is_differentiable = True
     unit = "log10"
 
-    def __init__(self, space):
+    def __init__(self, space, is_differentiable=True):
         super().__init__()
-        self.space, self.calls = space, 0
+        self.space, self.is_differentiable, self.calls = space, is_differentiable, 0
         self.worth = torch.randn((space.length, space.alphabet.size), generator=Generator().manual_seed(0))
 
     def predict(self, x):
+        """A black box reads tokens only."""
         self.calls += 1
+        assert self.is_differentiable or x.dtype == torch.int64
         letters = x if x.is_floating_point() else nn.functional.one_hot(x, self.space.alphabet.size).float()
         value = (letters * self.worth).sum((1, 2))
         return Prediction(torch.stack([value - 0.1, value + 0.1]), torch.tensor([0.5, 0.5]), self.unit)
@@ -38,8 +41,20 @@ def make_prior(space, **settings):
     return prior
 
 
-def prepare(sampler, prior, objective, **settings):
-    return sampler.prepare(sampler.Config(**settings), prior, objective, None, generator())
+def make_objective(space, is_differentiable=True, assay_std=1.0):
+    return ConservativeReward(LinearReward(space, is_differentiable), None, 0.0, assay_std)
+
+
+def make_dataset(space, n=120):
+    """Readings of distinct designs, without noise."""
+    every = np.concatenate(list(space.enumerate()))
+    tokens = every[np.random.default_rng(0).permutation(len(every))[:n]]
+    values = make_objective(space)(torch.from_numpy(tokens)).mean.double().numpy()
+    return Dataset(space, tokens, values, np.ones(len(tokens), dtype=np.int64), np.full(len(tokens), np.nan), "log10")
+
+
+def prepare(sampler, prior, objective, dataset=None, **settings):
+    return sampler.prepare(sampler.Config(**settings), prior, objective, dataset, generator())
 
 
 @pytest.fixture(name="generator")
@@ -54,7 +69,12 @@ def _make_prior():
 
 @pytest.fixture(name="make_objective")
 def _make_objective():
-    return lambda space: ConservativeReward(LinearReward(space), None, 0.0, 1.0)
+    return make_objective
+
+
+@pytest.fixture(name="make_dataset")
+def _make_dataset():
+    return make_dataset
 
 
 @pytest.fixture(name="prepare")

@@ -1,52 +1,137 @@
-"""What every sampler owes: designs in the space, one seed the same designs, its cost, a clear refusal."""
+"""What every sampler owes: designs in the space, one seed the same designs, a prior left alone, a clear refusal."""
 
 import pytest
 import torch
+from plait.campaign.catalog import algorithms
 from plait.design.alphabets import DNA
 from plait.design.errors import ConfigError
 from plait.design.space import DesignSpace
-from plait.samplers import ancestral, best_of_n, exhaustive
 
-SAMPLERS = [ancestral, best_of_n, exhaustive]
+SAMPLERS = algorithms("samplers")
 SPACE = DesignSpace.from_template(DNA, "NNGYN")
+TAUGHT = {"num_train_steps": 5, "train_batch_size": 32}
+LEARNT = {"num_rollouts": 64, "num_value_updates": 20, "value_width": 8, "num_proposals": 3}
+FAST = {
+    "cfg": TAUGHT,
+    "ddom": TAUGHT,
+    "svdd_mc": LEARNT,
+    "svdd_pm": {"num_proposals": 3},
+    "svdd_r": {"num_proposals": 3},
+}
+"""Small settings of the samplers that train, or judge many proposals."""
+TAUGHT_BY_DATA = {"cfg", "ddom"}
+SAME_EVERY_TIME = {"exhaustive"}
+MODES = [{"num_steps": 4}, {"unmasking": "one_by_one"}]
+
+each = pytest.mark.parametrize("name", SAMPLERS)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_designs_lie_in_the_space_and_one_seed_gives_the_same(sampler, generator, make_prior, make_objective, prepare):
-    prior = make_prior(SPACE)
-    state = prepare(sampler, prior, make_objective(SPACE))
-    one, two = (sampler.sample(state, 20, generator(3)) for _ in range(2))
+@pytest.fixture(name="ready")
+def _ready(make_prior, make_objective, make_dataset, prepare):
+    def ready(name, prior=None, is_differentiable=True, **given):
+        dataset = make_dataset(SPACE) if name in TAUGHT_BY_DATA else None
+        objective = make_objective(SPACE, is_differentiable, assay_std=5.0)
+        inputs = {"prior": prior or make_prior(SPACE), "objective": objective, "dataset": dataset, **given}
+        return prepare(SAMPLERS[name], **inputs, **FAST.get(name, {}))
+
+    return ready
+
+
+def test_every_file_is_found():
+    assert set(SAMPLERS) >= {"ancestral", "best_of_n", "exhaustive", "svdd_pm", "smc", "tds", "classifier_guidance"}
+    assert set(SAMPLERS) >= {"cfg", "ddom", "svdd_mc", "svdd_r"}
+    assert not [name for name in SAMPLERS if name.startswith("_") or name == "base"]
+
+
+@each
+@pytest.mark.parametrize("settings", MODES)
+def test_designs_lie_in_the_space_and_one_seed_gives_the_same(name, settings, generator, make_prior, ready):
+    sampler = SAMPLERS[name]
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)  # of no consequence
+        drawn.append(sampler.sample(ready(name, make_prior(SPACE, **settings)), 20, generator(3)))
+    one, two = drawn
     assert one.tokens.shape == (20, 5)
     assert one.tokens.dtype == torch.int64
     assert one.log_weights.shape == (20,)
     assert SPACE.is_feasible(one.tokens.numpy()).all()
     assert torch.equal(one.tokens, two.tokens)
-    assert one.num_forwards == two.num_forwards
+    assert torch.equal(one.log_weights, two.log_weights)
+    assert (one.num_forwards, one.log_evidence) == (two.num_forwards, two.log_evidence)
     assert not one.tokens.requires_grad
     assert not one.log_weights.requires_grad
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_no_designs_can_be_asked_for(sampler, generator, make_prior, make_objective, prepare):
-    assert sampler.sample(prepare(sampler, make_prior(SPACE), make_objective(SPACE)), 0, generator()).tokens.shape == (
-        0,
-        5,
-    )
+@each
+def test_another_seed_gives_others_and_one_state_serves_many_calls(name, generator, ready):
+    sampler, state = SAMPLERS[name], ready(name)
+    first, other, again = (sampler.sample(state, 20, generator(seed)).tokens for seed in (1, 2, 1))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) == (name in SAME_EVERY_TIME)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_config_is_frozen_documented_and_closed(sampler):
-    for field in sampler.Config.model_fields.values():
+@each
+@pytest.mark.parametrize("n", [0, 1])
+def test_none_or_one_can_be_asked_for(name, n, generator, ready):
+    drawn = SAMPLERS[name].sample(ready(name), n, generator())
+    assert drawn.tokens.shape == (n, 5)
+    assert drawn.tokens.dtype == torch.int64
+    assert drawn.log_weights.shape == (n,)
+
+
+@each
+def test_the_prior_is_left_alone(name, generator, make_prior, ready):
+    prior = make_prior(SPACE)
+    before = {k: v.clone() for k, v in prior.network.state_dict().items()}
+    flags = [p.requires_grad for p in prior.network.parameters()]
+    SAMPLERS[name].sample(ready(name, prior), 6, generator())
+    assert all(torch.equal(v, before[k]) for k, v in prior.network.state_dict().items())
+    assert [p.requires_grad for p in prior.network.parameters()] == flags
+    assert all(p.grad is None for p in prior.network.parameters())
+
+
+@each
+def test_progress_is_told_and_stays_within_its_total(name, generator, ready):
+    told = []
+    SAMPLERS[name].sample(ready(name), 10, generator(), lambda *event: told.append(event))
+    assert told
+    assert all(task and 0 <= done <= total for task, done, total, _ in told)
+    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+
+
+@each
+def test_config_is_frozen_documented_and_closed(name):
+    config = SAMPLERS[name].Config()
+    for field in type(config).model_fields.values():
         assert field.description
         assert not field.is_required()
     with pytest.raises(ValueError, match="extra"):
-        sampler.Config(unknown=1)
+        type(config)(unknown=1)
+    for key, value in config.model_dump().items():
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(config, key, value)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_missing_reward_is_named(sampler, generator, make_prior, prepare):
+@each
+def test_a_missing_reward_or_dataset_is_named(name, generator, ready):
+    sampler = SAMPLERS[name]
     if sampler.needs_reward:
         with pytest.raises(ConfigError, match="reward"):
-            prepare(sampler, make_prior(SPACE), None)
+            ready(name, objective=None)
     else:
-        assert sampler.sample(prepare(sampler, make_prior(SPACE), None), 3, generator()).tokens.shape == (3, 5)
+        assert sampler.sample(ready(name, objective=None), 3, generator()).tokens.shape == (3, 5)
+    if name in TAUGHT_BY_DATA:
+        with pytest.raises(ConfigError, match=r"data|measured"):
+            ready(name, dataset=None)
+
+
+@each
+def test_a_black_box_is_refused_where_a_gradient_is_needed_and_serves_elsewhere(name, generator, ready):
+    sampler = SAMPLERS[name]
+    if sampler.needs_gradient:
+        with pytest.raises(ConfigError, match="differentiable"):
+            ready(name, is_differentiable=False)
+    else:
+        drawn = sampler.sample(ready(name, is_differentiable=False), 10, generator())
+        assert SPACE.is_feasible(drawn.tokens.numpy()).all()

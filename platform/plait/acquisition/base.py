@@ -22,6 +22,9 @@ class Pool:
         mean: (n,) float64 predicted mean, assay's unit, higher is better.
         std: (n,) float64 its standard deviation.
         conservative: (n,) float64 the conservative value.
+        values: (n, k) float64 conservative value in each of k assays, in standard deviations; None for one assay.
+        feasibility: (n,) float64 P(all thresholds are met); None where there are none.
+        front: (m, k) float64 readings of the items measured in all assays, in standard deviations; None for none.
     """
 
     space: DesignSpace
@@ -29,6 +32,9 @@ class Pool:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     conservative: NDArray[np.float64]
+    values: NDArray[np.float64] | None = None
+    feasibility: NDArray[np.float64] | None = None
+    front: NDArray[np.float64] | None = None
 
 
 class Acquisition(Protocol):

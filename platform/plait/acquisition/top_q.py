@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from plait.acquisition._choosing import Choice, feasible_first
 from plait.acquisition.base import Pool
 
 
 class Config(BaseModel):
-    """top_q has no settings of its own; batch size and distance are the campaign's."""
+    """Settings of top_q; batch size and distance are the campaign's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_feasibility: float = Field(
+        0.5, ge=0, le=1, description="candidates less likely to meet all thresholds come after all others"
+    )
 
 
 def select(
@@ -20,11 +25,11 @@ def select(
 ) -> NDArray[np.int64]:
     """Greedy choice: the best remaining candidate that is far enough from all chosen so far.
 
-    Each chosen design rules out its neighbours in one pass over the pool, so the cost is q n L. In a strand-symmetric
-    space the distance of two designs is the smaller one over both strands.
+    Where the pool says how likely candidates meet the thresholds, those below min_feasibility are chosen only when no
+    other is left, the likeliest first: the wells of a plate are there anyway, and measuring teaches the constraint.
 
     Args:
-        config: Nothing to set.
+        config: min_feasibility.
         pool: Candidates.
         q: Designs wanted.
         min_distance: Smallest Hamming distance between any two chosen; 1 and below means distinct items.
@@ -34,29 +39,5 @@ def select(
     Returns:
         (<= q,) int64 indices into the pool, best first; fewer than q where the pool holds no more.
     """
-    items = pool.space.canonical(pool.tokens)
     order = np.argsort(-pool.conservative, kind="stable")
-    is_free = ~_is_among(items, pool.space.canonical(taken)) & np.isfinite(pool.conservative)
-    chosen: list[int] = []
-    for candidate in order:
-        if len(chosen) == q:
-            break
-        if is_free[candidate]:
-            chosen.append(int(candidate))
-            is_free &= _distance(pool, items, items[candidate]) >= max(min_distance, 1)
-    return np.array(chosen, dtype=np.int64)
-
-
-def _is_among(items: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n,) bool: which rows of items (n, L) are rows of others (k, L)."""
-    known = {row.tobytes() for row in np.ascontiguousarray(others)}
-    return np.array([row.tobytes() in known for row in np.ascontiguousarray(items)], dtype=bool)
-
-
-def _distance(pool: Pool, items: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Hamming distance (n,) of items (n, L) to one item (L,), over both strands where they are one item."""
-    distance = (items != item).sum(1)
-    if pool.space.strand_symmetric:
-        twin = pool.space.alphabet.complement_tokens()[item[::-1]]
-        distance = np.minimum(distance, (items != twin).sum(1))
-    return np.asarray(distance)
+    return Choice(pool, min_distance, taken).fill(feasible_first(pool, order, config.min_feasibility), q)

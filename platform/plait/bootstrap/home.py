@@ -16,7 +16,7 @@ from plait.settings import SETTINGS_FILE, Settings, load_settings, save_settings
 
 if TYPE_CHECKING:
     from plait.campaign.models import Drawn
-    from plait.campaign.ports import Executor, Ports
+    from plait.campaign.ports import Executor, Ports, Scorers
     from plait.campaign.report_data import ReportData
     from plait.registry.store import Registry
 
@@ -95,8 +95,10 @@ class Home:
         prior: Priors trained outside campaigns.
     """
 
-    def __init__(self, path: Path, *, progress: Progress = no_progress, **options: Any) -> None:
-        self.path, self.progress = path, progress
+    def __init__(
+        self, path: Path, *, progress: Progress = no_progress, scorers: Scorers | None = None, **options: Any
+    ) -> None:
+        self.path, self.progress, self._scorers = path, progress, scorers or {}
         self.settings: Settings = load_settings(path, **options)
         use_threads(self.settings.torch_threads)
         self.data, self.campaign, self.round = Data(self), Campaigns(self), Rounds(self)
@@ -123,6 +125,7 @@ class Home:
         from plait.lab.corpus import read_corpus
         from plait.lab.screening import DenyListScreener
         from plait.registry.artifacts import LocalArtifacts
+        from plait.rewards.scorers import make_scorers
         from plait.tracking.mlflow_tracker import MlflowTracker
 
         own_list = self.path / DENY_LIST
@@ -136,6 +139,7 @@ class Home:
             clock=SystemClock(),
             actor=self.settings.actor,
             progress=self.progress,
+            scorers=make_scorers(self.settings.scorers, self._scorers),
         )
 
     def sample(
@@ -147,12 +151,20 @@ class Home:
         settings: dict[str, Any] | None = None,
         seed: int = 0,
         reward: str | None = None,
+        dataset: str | None = None,
     ) -> Drawn:
         """Draw designs from a registered prior or policy; see plait.campaign.models.sample."""
         from plait.campaign import models
 
         return models.sample(
-            self.ports, model, num=n, sampler=sampler, settings=settings or {}, seed=seed, reward=reward
+            self.ports,
+            model,
+            num=n,
+            sampler=sampler,
+            settings=settings or {},
+            seed=seed,
+            reward=reward,
+            dataset=dataset,
         )
 
     def report(self, campaign: str, output: str | Path, *, lab: str | None = None) -> ReportData:

@@ -121,27 +121,18 @@ class Data(Verbs):
 
     def benchmark(self, name: str, *, seed: int = 0) -> DataBenchmark:
         """What the dataset can teach: noise ceiling, held-out Spearman, coverage, and a warning where it is little."""
+        from plait.campaign.assays import of_campaign
         from plait.campaign.campaigns import resolve_space
         from plait.campaign.config import CampaignConfig
         from plait.campaign.data_benchmark import benchmark
-        from plait.campaign.turns import learnable
 
         with self._home.registry.begin() as uow:
             version = uow.dataset_version(name)
             readings = uow.readings(version.id)
-        space, _ = resolve_space(CampaignConfig(name="benchmark", dataset=name), version, readings.sequences)
-        source = (
-            "replicates" if len(set(readings.replicates)) > 1 else "std column" if readings.stds is not None else ""
-        )
-        return benchmark(
-            learnable(readings, space, version.goal, version.unit),
-            num_readings=len(readings),
-            noise_source=source,
-            sign=1.0 if version.goal == "maximize" else -1.0,
-            algorithm="ensemble",
-            settings={},
-            seed=seed,
-        )
+        config = CampaignConfig(name="benchmark", dataset=name)
+        space, _ = resolve_space(config, version, readings.sequences)
+        (assay,) = of_campaign(config, space, 0, [(version, readings)])
+        return benchmark(assay, algorithm="ensemble", settings={}, seed=seed, scorers={})
 
 
 def read_table(file: str | Path, alphabet: str, columns: Columns) -> MeasurementTable:
@@ -285,8 +276,8 @@ class Rounds(Verbs):
         sha = write_order(Path(output), designs)
         return mark_ordered(self._home.ports, campaign, chosen.number, sha), len(designs)
 
-    def close(self, campaign: str) -> tuple[Round, DatasetVersion, int]:
-        """Close the measured round; the round, the new dataset version, and how many open wells became failed."""
+    def close(self, campaign: str) -> tuple[Round, DatasetVersion, dict[str, int]]:
+        """Close the measured round; the round, its own dataset's new version, and open wells that failed by assay."""
         from plait.campaign.rounds import close
 
         return close(self._home.ports, campaign)
@@ -309,9 +300,10 @@ class Results(Verbs):
             chosen = open_for_results(uow, campaign)
             known = {d.design_id for d in uow.designs(campaign)}
             ordered = {d.design_id for d in uow.designs(campaign, chosen.number)}
-            registered = {(r.design_id, r.replicate): r.value for r in uow.results(campaign, chosen.number)}
-        table = read_results(Path(file), known, ordered, registered)
-        rows = [NewResult(r.design_id, r.value, r.replicate) for r in table.rows]
+            results, assays = uow.results(campaign, chosen.number), uow.campaign(campaign).assays
+        registered = {(r.design_id, r.assay, r.replicate): r.value for r in results}
+        table = read_results(Path(file), assays, known, ordered, registered)
+        rows = [NewResult(r.design_id, r.value, r.replicate, r.assay) for r in table.rows]
         upload = Upload(table.filename, table.sha256, table.num_bytes)
         of, num_new = add_results(self._home.ports, campaign, rows, upload)
         return of, num_new, table.notes

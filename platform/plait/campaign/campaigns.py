@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from plait.campaign import catalog
 from plait.campaign.config import CampaignConfig
-from plait.campaign.corpora import pin_corpus
+from plait.campaign.corpora import inside, pin_corpus
+from plait.campaign.jobs import judge_algorithm, needs_scorers, reward_settings
 from plait.campaign.ports import Ports
 from plait.campaign.records import Campaign, DatasetVersion
 from plait.design.alphabets import find_alphabet
@@ -20,19 +21,24 @@ FEWEST_ITEMS = 50
 
 
 def create(ports: Ports, config: CampaignConfig) -> Campaign:
-    """Register a campaign on the latest version of its dataset; the prior's corpus is kept by content.
+    """Register a campaign on the latest versions of its datasets; the prior's corpus is kept by content.
 
     Raises:
         NotFoundError: No such dataset, corpus file or model.
         BadInputError: The corpus file cannot be read.
-        ConfigError: Unknown algorithm, settings out of bounds, a space that the data does not fit.
+        ConfigError: Unknown algorithm, settings out of bounds, a space that the data does not fit, a further assay
+            over other sequences.
         WrongStateError: The name is taken.
     """
     check_algorithms(config)
+    check_scorers(config, ports.scorers)
     with ports.repository.begin() as uow:
         version = uow.dataset_version(config.dataset)
         readings = uow.readings(version.id)
+        further = [uow.dataset_version(assay.dataset) for assay in config.assays]
+        beside = [list(dict.fromkeys(uow.readings(v.id).sequences)) for v in further]
     space, notes = resolve_space(config, version, readings.sequences)
+    notes += [_describe_assay(*found, version, space) for found in zip(further, beside, strict=True)]
     pinned, note = pin_corpus(ports, config.prior, space)
     document = config.model_copy(update={"prior": pinned}).model_dump(mode="json", exclude_unset=True)
     with ports.repository.begin() as uow:
@@ -43,7 +49,28 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
             space=space.model_dump(mode="json"),
             notes=[*notes, note],
             actor=ports.actor,
+            further=[(v.dataset, v.id) for v in further],
         )
+
+
+def _describe_assay(assay: DatasetVersion, sequences: list[str], own: DatasetVersion, space: DesignSpace) -> str:
+    """What a further assay brings.
+
+    Raises:
+        ConfigError: Its sequences are others than those of the campaign's own dataset.
+    """
+    if find_alphabet(assay.alphabet) != find_alphabet(own.alphabet):
+        raise ConfigError(f"assays: {assay.dataset} is written in {assay.alphabet}, {own.dataset} in {own.alphabet}")
+    if assay.length != own.length:
+        raise ConfigError(f"assays: {assay.dataset} has {assay.length} letters, {own.dataset} has {own.length}")
+    num_items = len(inside(sequences, space))
+    if num_items < FEWEST_ITEMS:
+        raise ConfigError(
+            f"assays: only {num_items} distinct sequences of {assay.dataset} lie in the space {space.template}",
+            hint=f"a campaign learns from at least {FEWEST_ITEMS} in each assay: widen space.template or add data",
+        )
+    what = f"{assay.unit}, version {assay.number}"
+    return f"further assay {assay.dataset} ({what}): {num_items} of {len(sequences)} sequences lie in the space"
 
 
 def check_algorithms(config: CampaignConfig) -> None:
@@ -52,16 +79,57 @@ def check_algorithms(config: CampaignConfig) -> None:
     Raises:
         ConfigError: Otherwise.
     """
+    rewards = [config.reward, *(a.reward for a in config.assays if a.reward is not None)]
     sections: list[tuple[str, str, dict[str, Any]]] = [
         ("priors", config.prior.algorithm, config.prior.settings),
-        ("rewards", config.reward.algorithm, config.reward.settings | {"members": config.reward.members}),
-        ("rewards", config.reward.algorithm, config.judge.settings),
-        ("finetune", config.finetune.algorithm, finetune_settings(config)),
+        *(("rewards", r.algorithm, reward_settings(r, "maximize")) for r in rewards),
+        ("rewards", judge_algorithm(config.reward.algorithm), config.judge.settings),
         ("samplers", config.sampler.algorithm, config.sampler.settings),
         ("acquisition", config.acquisition.algorithm, config.acquisition.settings),
     ]
     for room, name, settings in sections:
         catalog.configure(room, name, settings)
+    if config.finetuner != "none":
+        catalog.configure("finetune", config.finetuner, finetune_settings(config))
+    _check_gradients(config)
+
+
+def _check_gradients(config: CampaignConfig) -> None:
+    """A method that follows gradients or features meets no reward without them."""
+    rewards = [config.reward, *(a.reward for a in config.assays if a.reward is not None)]
+    is_black_box = any(needs_scorers(r.algorithm) for r in rewards)
+    schedule = [config.conservatism_of(number) for number in range(1, config.rounds + 1)]
+    if is_black_box and any(c.kind == "bonus" for c in schedule):
+        raise ConfigError(
+            "conservatism: bonus needs a reward with features, a black box has none", hint="use kind boot or none"
+        )
+    reason = "a black-box reward has no gradient" if is_black_box else ""
+    if config.objective.scalarisation == "hypervolume":
+        reason = "hypervolume improvement has no gradient"
+    for room, name in {"samplers": config.sampler.algorithm, "finetune": config.finetuner}.items():
+        if reason and name != "none" and catalog.find(room, name).needs_gradient:
+            fits = [n for n, module in catalog.algorithms(room).items() if not module.needs_gradient]
+            raise ConfigError(
+                f"{room}: {name} follows the gradient of the reward, but {reason}",
+                hint=f"choose one of {', '.join(fits)}" + (", or none" if room == "finetune" else ""),
+            )
+
+
+def check_scorers(config: CampaignConfig, scorers: Collection[str]) -> None:
+    """Every scorer that the configuration names is known here.
+
+    Raises:
+        ConfigError: Otherwise.
+    """
+    for section in (config.reward, *(a.reward for a in config.assays if a.reward is not None)):
+        if needs_scorers(section.algorithm):
+            name = catalog.configure("rewards", section.algorithm, section.settings).scorer
+            if name not in scorers:
+                known = f"known are {', '.join(sorted(scorers))}" if scorers else "none is known"
+                raise ConfigError(
+                    f"reward: there is no scorer '{name}' here, {known}",
+                    hint="describe it under scorers in the home's settings.yaml, or give it to plait.open(scorers=...)",
+                )
 
 
 def finetune_settings(config: CampaignConfig) -> dict[str, Any]:

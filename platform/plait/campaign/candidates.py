@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from plait.acquisition.base import Pool
 from plait.campaign import catalog
+from plait.campaign.assays import Assay
 from plait.campaign.turns import Outcome, Turn
 from plait.design.errors import RunFailedError
 from plait.rewards.conservatism import Objective
+from plait.rewards.multi_objective import MultiObjective
 from plait.rewards.support_gate import SupportGate
 
 ENUMERATED = 16_384
@@ -20,6 +24,8 @@ ENUMERATED = 16_384
 NATURALNESS = 0.25
 """Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
 ELBO_DRAWS = 16
+FEASIBLE = 0.5
+"""P(all thresholds are met) below which a chosen design is said aloud to be a gamble."""
 
 
 def sample(turn: Turn) -> Outcome:
@@ -29,10 +35,11 @@ def sample(turn: Turn) -> Outcome:
     objective = turn.objective("final")
     sampler = catalog.find("samplers", section.algorithm)
     config = catalog.configure("samplers", section.algorithm, section.settings)
-    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator)
-    turn.ports.progress("sampling", 0, batch.num_candidates, section.algorithm)
-    drawn = sampler.sample(state, batch.num_candidates, generator).tokens
-    turn.ports.progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
+    progress = turn.ports.progress
+    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator, progress)
+    progress("sampling", 0, batch.num_candidates, section.algorithm)
+    drawn = sampler.sample(state, batch.num_candidates, generator, progress).tokens
+    progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
     pools = {"policy": turn.space.canonical(drawn.numpy())}
     if turn.space.size <= batch.exhaustive_limit:
         pools["exhaustive"] = _best_of_space(turn, objective, max(20 * batch.size, ENUMERATED))
@@ -88,18 +95,19 @@ def filter_pool(turn: Turn) -> Outcome:
         rejected[f"constraint {rule[1]}"] = rejected.get(f"constraint {rule[1]}", 0) + 1
     funnel["feasible"] = int(keep.sum())
     if turn.config.filter.support_gate:
-        verdict = SupportGate.fit(turn.dataset).judge(tokens)
-        for reason in (r for r, ok in zip(verdict.reasons, keep & ~verdict.is_supported, strict=True) if ok):
-            label = reason.split(" at position")[0]
-            rejected[label] = rejected.get(label, 0) + 1
-        keep &= verdict.is_supported
+        for assay in turn.assays:
+            verdict = SupportGate.fit(assay.dataset).judge(tokens)
+            for reason in (r for r, ok in zip(verdict.reasons, keep & ~verdict.is_supported, strict=True) if ok):
+                label = reason.split(" at position")[0]
+                rejected[label] = rejected.get(label, 0) + 1
+            keep &= verdict.is_supported
     funnel["supported"] = int(keep.sum())
     is_natural = _is_natural(turn, tokens, np.array([source[s] == "policy" for s in sequences]))
     if (keep & ~is_natural).any():
         rejected["less natural than the policy's own samples"] = int((keep & ~is_natural).sum())
     keep &= is_natural
     funnel["natural"] = int(keep.sum())
-    known = {row.tobytes() for row in turn.dataset.tokens}
+    known = set.intersection(*({row.tobytes() for row in assay.dataset.tokens} for assay in turn.assays))
     known |= {row.tobytes() for row in turn.space.canonical(turn.space.alphabet.encode(turn.taken))}
     keep &= np.array([row.tobytes() not in known for row in tokens], dtype=bool)
     funnel["new"] = int(keep.sum())
@@ -117,12 +125,21 @@ def filter_pool(turn: Turn) -> Outcome:
 
 
 def score(turn: Turn, sequences: list[str]) -> Pool:
-    """The final ensemble's view of candidates."""
+    """The final models' view of candidates; several assays are one conservative value in standard deviations."""
     tokens = turn.space.encode(sequences)
-    value = turn.objective("final")(torch.from_numpy(tokens))
+    on_torch, objective = torch.from_numpy(tokens), turn.objective("final")
+    value = objective(on_torch)
     columns = (value.mean, value.std, value.conservative)
     mean, std, conservative = (column.double().numpy() for column in columns)
-    return Pool(turn.space, tokens, mean, std, conservative)
+    pool = Pool(turn.space, tokens, mean, std, conservative)
+    if not isinstance(objective, MultiObjective):
+        return pool
+    return replace(
+        pool,
+        values=objective.values(on_torch).double().numpy(),
+        feasibility=objective.feasibility(on_torch).double().numpy(),
+        front=objective.front,
+    )
 
 
 def select(turn: Turn) -> Outcome:
@@ -150,6 +167,13 @@ def select(turn: Turn) -> Outcome:
     if len(names) < batch.size:
         why = f"only {len(names)} of {batch.size} designs: no more are new, cleared and far enough apart"
         turn.ports.progress("choosing the batch", len(names), batch.size, why)
+    if pool.feasibility is not None:
+        unlikely = int((pool.feasibility[chosen] < FEASIBLE).sum())
+        if unlikely:
+            why = (
+                f"{unlikely} of {len(chosen)} designs are more likely than not to miss a threshold: no better are left"
+            )
+            turn.ports.progress("choosing the batch", len(names), batch.size, why)
     batch_rows = _describe(turn, pool, chosen, [kept[name] for name in names])
     screening = {"tool": turn.ports.screener.name, "version": turn.ports.screener.version, "stopped": stopped}
     return Outcome({"designs": turn.ports.artifacts.put_json(batch_rows), "screening": screening, "num": len(names)})
@@ -157,21 +181,41 @@ def select(turn: Turn) -> Outcome:
 
 def _describe(turn: Turn, pool: Pool, chosen: NDArray[np.int64], sources: list[str]) -> list[dict[str, Any]]:
     tokens = torch.from_numpy(pool.tokens[chosen])
-    judged = turn.reward("judge").predict(tokens).mean
     elbo, _ = turn.prior().elbo(tokens, turn.generator("elbo"))
     per_token = elbo / max(1, len(turn.space.free_positions()))
-    calibration = turn.outputs["fit_reward"]["calibration"]
     names = turn.space.decode(pool.tokens[chosen])
-    return [
-        {
-            "design_id": f"{turn.campaign.name}-r{turn.round.number}-{rank:03d}",
-            "rank": rank,
-            "sequence": names[rank - 1],
-            "predicted_mean": turn.sign * float(pool.mean[i]),
-            "predicted_std": float(pool.std[i]) * float(calibration["interval_scale"]),
-            "conservative": turn.sign * float(pool.conservative[i]),
-            "source": sources[rank - 1],
-            "details": {"judged": turn.sign * float(judged[rank - 1]), "elbo_per_token": float(per_token[rank - 1])},
-        }
-        for rank, i in enumerate(chosen.tolist(), start=1)
-    ]
+    views = {assay.name: _view(turn, assay, tokens) for assay in turn.assays}
+    rows = []
+    for row, (i, source) in enumerate(zip(chosen.tolist(), sources, strict=True)):
+        by_assay = {name: {key: float(column[row]) for key, column in view.items()} for name, view in views.items()}
+        own = by_assay[turn.own.name]
+        details: dict[str, Any] = {"judged": own.pop("judged"), "elbo_per_token": float(per_token[row])}
+        if pool.feasibility is not None:
+            details |= {"objective": float(pool.conservative[i]), "feasibility": float(pool.feasibility[i])}
+        if len(views) > 1:
+            details["assays"] = {name: view for name, view in by_assay.items() if name != turn.own.name}
+        design_id = f"{turn.campaign.name}-r{turn.round.number}-{row + 1:03d}"
+        rows.append(
+            {
+                "design_id": design_id,
+                "rank": row + 1,
+                "sequence": names[row],
+                **own,
+                "source": source,
+                "details": details,
+            }
+        )
+    return rows
+
+
+def _view(turn: Turn, assay: Assay, tokens: Tensor) -> dict[str, Tensor]:
+    """What the models of one assay say of designs (n, L), in the assay's unit and direction."""
+    chosen = turn.outputs["sweep"]
+    goal = next(g for g in turn.plan("final", chosen["kind"], chosen["scale"]).goals if g.name == assay.name)
+    value = goal.conservative(chosen["kind"], chosen["scale"], turn.ports.scorers)(tokens)
+    return {
+        "predicted_mean": assay.sign * value.mean,
+        "predicted_std": value.std * goal.interval_scale,
+        "conservative": assay.sign * value.conservative,
+        "judged": assay.sign * turn.reward("judge", assay).predict(tokens).mean,
+    }

@@ -21,8 +21,8 @@ EXPORTS: dict[str, tuple[str, ...]] = {
     "priors": ("Config", "init", "pretrain_init", "pretrain_step", "load"),
     "rewards": ("Config", "fit", "load"),
     "rewards.uncertainty": ("fit",),
-    "finetune": ("Config", "init", "step"),
-    "samplers": ("Config", "prepare", "sample"),
+    "finetune": ("Config", "needs_gradient", "init", "step"),
+    "samplers": ("Config", "needs_reward", "needs_gradient", "prepare", "sample"),
     "acquisition": ("Config", "select"),
 }
 """Room -> what a file must export to be an algorithm of it."""

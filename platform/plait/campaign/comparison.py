@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plait.campaign import catalog
-from plait.campaign.jobs import make_objective
 from plait.campaign.ports import Ports
 from plait.campaign.proposing import open_turn
 from plait.campaign.rounds import latest_round
@@ -84,12 +83,21 @@ def compare(ports: Ports, name: str, settings: dict[str, Any] | None = None) -> 
         turn = open_turn(ports, uow, name, first, outputs)
     for stage in ("benchmark", "prior", "fit_reward"):
         run_stage(turn, stage, STAGES[stage], outputs)
-    methods = [m for m in METHODS if m != "exhaustive" or turn.space.size <= turn.config.batch.exhaustive_limit]
+    methods = [method for method in METHODS if _is_possible(turn, method)]
     for index, method in enumerate(methods):
         ports.progress("comparing methods", index, len(methods), method)
         run_stage(turn, f"compare/{method}", lambda t, m=method: _compare_one(t, m, settings or {}), dict(outputs))  # type: ignore[misc]
     ports.progress("comparing methods", len(methods), len(methods), "")
     flush_outbox(ports)
+
+
+def _is_possible(turn: Turn, method: str) -> bool:
+    if method == "exhaustive":
+        return turn.space.size <= turn.config.batch.exhaustive_limit
+    recipe = METHODS[method]
+    if recipe is None or not catalog.find("finetune", recipe.algorithm).needs_gradient:
+        return True
+    return turn.plan("optimiser", recipe.kind, recipe.scale).build().is_differentiable
 
 
 def _compare_one(turn: Turn, method: str, settings: dict[str, Any]) -> Outcome:
@@ -104,11 +112,11 @@ def _compare_one(turn: Turn, method: str, settings: dict[str, Any]) -> Outcome:
 def _make(turn: Turn, method: str, settings: dict[str, Any]) -> Batch:
     size, recipe = turn.config.batch.size, METHODS[method]
     generator = turn.generator(f"compare/{method}")
-    objective = make_objective(turn.reward("optimiser"), turn.halves[0], "none", 0.0)
     if method == "offline":
         return Batch(turn.dataset.tokens[np.argsort(-turn.dataset.values, kind="stable")[:size]], False)
     if recipe is not None:
         return _fine_tuned(turn, method, recipe, settings)
+    objective = turn.plan("optimiser", "none", 0.0).build()
     sampler = catalog.find("samplers", "ancestral" if method == "prior" else method)
     state = sampler.prepare(sampler.Config(), turn.prior(), objective, turn.dataset, generator)
     return Batch(sampler.sample(state, size, generator).tokens.numpy(), method != "exhaustive")
@@ -119,8 +127,8 @@ def _fine_tuned(turn: Turn, method: str, recipe: FineTuned, settings: dict[str, 
     generator = turn.generator(f"compare/{method}")
     job = finetune_job(turn, recipe.algorithm, settings, recipe.kind, recipe.scale)
     algorithm = catalog.find("finetune", recipe.algorithm)
-    objective = job.objective()
-    state = algorithm.init(algorithm.Config(**settings), job.prior(), objective, turn.halves[0], generator)
+    objective = job.plan.build()
+    state = job.begin(algorithm.Config(**settings), generator)
     looks, kl = [], 0.0
     when = {round(share * job.num_steps) for share in LOOKS}
     judge = turn.reward("judge")

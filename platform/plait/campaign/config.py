@@ -22,11 +22,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Weight = Annotated[float, Field(ge=0, le=1_000)]
+Scalarisation = Literal["weighted_sum", "chebyshev", "hypervolume"]
+
+
 class ObjectiveConfig(_Section):
-    """What is wanted of the designs."""
+    """What is wanted of the designs; goal, weight and threshold are those of the campaign's own dataset."""
 
     assay: str | None = Field(None, description="name of the assay in reports; the dataset's name by default")
     goal: Goal | None = Field(None, description="maximize or minimize; the dataset's goal by default")
+    weight: Weight = Field(1.0, description="of this assay among several; 0 keeps only its threshold")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="a design must be at least this good, in the assay's unit"
+    )
+    scalarisation: Scalarisation = Field("weighted_sum", description="how several assays become one value")
+    feasibility_weight: float = Field(
+        1.0, ge=0, le=100, description="standard deviations per nat of log P(threshold is met)"
+    )
 
 
 class SpaceConfig(_Section):
@@ -66,6 +78,18 @@ class RewardConfig(_Section):
     settings: dict[str, Any] = {}
 
 
+class AssayConfig(_Section):
+    """A further assay: another dataset over the same sequences, measured on every design beside the first."""
+
+    dataset: str = Field(min_length=1)
+    goal: Goal | None = Field(None, description="maximize or minimize; the dataset's goal by default")
+    weight: Weight = Field(1.0, description="of this assay among several; 0 keeps only its threshold")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="a design must be at least this good, in the assay's unit"
+    )
+    reward: RewardConfig | None = Field(None, description="the campaign's by default")
+
+
 class JudgeConfig(_Section):
     """The held-out judge ensemble."""
 
@@ -76,7 +100,9 @@ class ConservatismConfig(_Section):
     """What is subtracted from the predicted mean."""
 
     kind: Literal["none", "boot", "bonus"] = "boot"
-    scale: float = Field(0.5, ge=0, le=100, description="standard deviations subtracted")
+    scale: float = Field(
+        0.5, ge=-100, le=100, description="standard deviations subtracted; below 0 they are added (optimism)"
+    )
 
     @model_validator(mode="after")
     def _kind_fits_scale(self) -> ConservatismConfig:
@@ -93,7 +119,9 @@ class ConservatismConfig(_Section):
 class FinetuneConfig(_Section):
     """How the prior becomes a policy."""
 
-    algorithm: str = "braid"
+    algorithm: str | None = Field(
+        None, description="file in finetune/, or none; braid where the sampler is ancestral, else none"
+    )
     kl_weight: float | None = Field(
         None,
         ge=0,
@@ -140,11 +168,20 @@ class BatchConfig(_Section):
     )
 
 
+DEFAULT_CONSERVATISM = {
+    "drakes": ConservatismConfig(kind="none"),
+    "strl": ConservatismConfig(kind="none"),
+    "seiko": ConservatismConfig(kind="boot", scale=-0.5),
+}
+"""Fine-tuner -> conservatism where the configuration says nothing."""
+
+
 class CampaignConfig(_Section):
     """A whole campaign."""
 
     name: str = Field(pattern=NAME_PATTERN)
     dataset: str = Field(min_length=1)
+    assays: tuple[AssayConfig, ...] = Field((), max_length=7, description="further assays, measured on every design")
     seed: int = Field(0, ge=0, lt=2**31)
     rounds: int = Field(3, ge=1, le=1_000)
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -171,26 +208,49 @@ class CampaignConfig(_Section):
 
     @model_validator(mode="after")
     def _names_tell_the_truth(self) -> CampaignConfig:
+        algorithm, weight = self.finetuner, self.finetune.kl_weight
         for number in range(1, self.rounds + 1):
             scale = self.conservatism_of(number).effective_scale
-            algorithm, weight = self.finetune.algorithm, self.finetune.kl_weight
-            if algorithm == "braid" and (scale == 0 or weight == 0):
+            if algorithm == "braid" and (scale <= 0 or weight == 0):
                 raise ValueError(
                     f"braid is doubly conservative: round {number} needs conservatism.scale > 0 and kl_weight > 0 "
-                    "(use drakes for the KL leash alone, strl for neither)"
+                    "(use drakes for the KL leash alone, strl for neither, seiko for optimism)"
                 )
-            if algorithm in ("drakes", "strl") and scale > 0 and "conservatism" in self.model_fields_set:
+            if algorithm in ("drakes", "strl") and scale != 0 and "conservatism" in self.model_fields_set:
                 raise ValueError(f"{algorithm} subtracts nothing: conservatism must be kind: none (use braid for both)")
-            if algorithm == "drakes" and weight == 0:
-                raise ValueError("drakes needs kl_weight > 0 (use strl for no leash)")
-            if algorithm == "strl" and weight:
-                raise ValueError("strl has no leash: kl_weight must be 0 or left out (use drakes)")
+        if algorithm == "seiko" and self.conservatism_of(1).effective_scale >= 0:
+            raise ValueError("seiko starts out optimistic: round 1 needs conservatism.scale < 0 (later ones may rise)")
+        if algorithm == "drakes" and weight == 0:
+            raise ValueError("drakes needs kl_weight > 0 (use strl for no leash)")
+        if algorithm == "strl" and weight:
+            raise ValueError("strl has no leash: kl_weight must be 0 or left out (use drakes)")
+        if algorithm == "none" and (weight is not None or self.finetune.settings):
+            raise ValueError("finetune.algorithm none trains nothing: leave kl_weight and settings out")
         return self
+
+    @model_validator(mode="after")
+    def _assays_differ(self) -> CampaignConfig:
+        names = [self.dataset, *(a.dataset for a in self.assays)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each assay is a dataset of its own, got {', '.join(names)}")
+        if self.objective.weight == 0 and not any(a.weight for a in self.assays):
+            raise ValueError("every assay has weight 0: nothing would be optimised")
+        if not self.assays and self.objective.scalarisation != "weighted_sum":
+            raise ValueError(
+                f"objective.scalarisation {self.objective.scalarisation} needs several assays"
+            )
+        return self
+
+    @property
+    def finetuner(self) -> str:
+        """The fine-tuner's name, "none" where the prior itself is sampled."""
+        given = self.finetune.algorithm
+        return given or ("braid" if self.sampler.algorithm == "ancestral" else "none")
 
     def conservatism_of(self, round_number: int) -> ConservatismConfig:
         """The conservatism of a round (from 1); the last entry of a list goes on."""
-        if self.finetune.algorithm in ("drakes", "strl") and "conservatism" not in self.model_fields_set:
-            return ConservatismConfig(kind="none")
+        if "conservatism" not in self.model_fields_set:
+            return DEFAULT_CONSERVATISM.get(self.finetuner, ConservatismConfig())
         if isinstance(self.conservatism, ConservatismConfig):
             return self.conservatism
         return self.conservatism[min(round_number, len(self.conservatism)) - 1]

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
 
-from plait.campaign import catalog
+from plait.campaign.assays import Assay
+from plait.campaign.jobs import fit_reward
+from plait.campaign.ports import Scorers
 from plait.campaign.report_data import DataBenchmark
-from plait.design.records import Dataset
 from plait.metrics.intervals import coverage
 from plait.metrics.noise import label_warning, noise_ceiling
 from plait.metrics.ranks import spearman
@@ -20,30 +20,20 @@ HELD_OUT = 0.2
 MOST_POINTS = 2_000
 
 
-def benchmark(
-    dataset: Dataset,
-    *,
-    num_readings: int,
-    noise_source: str,
-    sign: float,
-    algorithm: str,
-    settings: dict[str, Any],
-    seed: int,
-) -> DataBenchmark:
+def benchmark(assay: Assay, *, algorithm: str, settings: dict[str, Any], seed: int, scorers: Scorers) -> DataBenchmark:
     """Fit the reward on four fifths of the sequence groups and judge it on the rest.
 
     Args:
-        dataset: Items as models see them.
-        num_readings: Rows behind them.
-        noise_source: "replicates", "std column" or "".
-        sign: 1, or -1 where the goal is to minimise: values are shown in the assay's own direction.
+        assay: The data; values are shown in its own direction.
         algorithm: File in rewards/.
         settings: Its settings.
         seed: Of the split and the fit.
+        scorers: Of black-box rewards.
     """
+    dataset, readings, sign = assay.dataset, assay.readings, assay.sign
+    source = "replicates" if len(set(readings.replicates)) > 1 else "std column" if readings.stds is not None else ""
     kept, held_out = (dataset.take(rows) for rows in hold_out(dataset, seed, HELD_OUT))
-    config = catalog.configure("rewards", algorithm, settings)
-    reward = catalog.find("rewards", algorithm).fit(config, kept, Generator().manual_seed(seed))
+    reward: Any = fit_reward(algorithm, settings, kept, seed, scorers)
     prediction = reward.predict(torch.from_numpy(held_out.tokens))
     mean = prediction.mean.double().numpy()
     std = prediction.std.double().numpy() * reward.calibration.interval_scale
@@ -55,10 +45,10 @@ def benchmark(
     items = rng.permutation(len(dataset))[:5_000]
     return DataBenchmark(
         num_items=len(dataset),
-        num_readings=num_readings,
+        num_readings=len(readings),
         values=tuple((sign * dataset.values[items]).tolist()),
         noise_std=float(np.sqrt(np.mean(known**2))) if len(known) else None,
-        noise_source=noise_source if len(known) else "",
+        noise_source=source if len(known) else "",
         ceiling=None if ceiling is None else ceiling.spearman,
         held_out_spearman=skill,
         coverage_90=coverage(held_out.values, mean, std),

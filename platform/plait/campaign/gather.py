@@ -9,10 +9,18 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from plait.campaign import comparison
+from plait.campaign.assays import Assay
 from plait.campaign.ports import Laboratory, Ports
 from plait.campaign.proposing import open_turn
 from plait.campaign.records import Design, Result, Round
-from plait.campaign.report_data import DataBenchmark, MethodResult, ReportData, RoundSummary, TrajectoryPoint
+from plait.campaign.report_data import (
+    DataBenchmark,
+    FurtherAssay,
+    MethodResult,
+    ReportData,
+    RoundSummary,
+    TrajectoryPoint,
+)
 from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
 from plait.metrics.diversity import mean_pairwise_distance, novelty
@@ -134,15 +142,9 @@ def _summary(
     actors: dict[int, str],
 ) -> RoundSummary:
     batch = [d for d in designs if d.round == of.number]
-    values: dict[str, list[float]] = {}
-    for result in results:
-        if result.value is not None:
-            values.setdefault(result.design_id, []).append(result.value)
-    measured = tuple(float(np.mean(values[d.design_id])) if d.design_id in values else None for d in batch)
-    predicted, std = np.array([d.predicted_mean for d in batch]), np.array([d.predicted_std for d in batch])
-    known = np.array([v is not None for v in measured])
-    readings = np.array([v for v in measured if v is not None])
-    is_enough = len(readings) >= FEWEST_READINGS
+    predicted, std = tuple(d.predicted_mean for d in batch), tuple(d.predicted_std for d in batch)
+    measured = _measured(batch, results, turn.own)
+    skill, covered = _agreement(predicted, std, measured)
     tokens = turn.space.encode([d.sequence for d in batch])
     sampled, funnel = stages[of.number, "sample"], stages[of.number, "filter"]
     chosen = stages[of.number, "sweep"]
@@ -158,16 +160,47 @@ def _summary(
         rejected=funnel["rejected"]
         | {f"screening: {why}": 1 for why in stages[of.number, "select"]["screening"]["stopped"].values()},
         sequences=tuple(d.sequence for d in batch),
-        predicted_mean=tuple(predicted.tolist()),
-        predicted_std=tuple(std.tolist()),
+        predicted_mean=predicted,
+        predicted_std=std,
         measured=measured,
         diversity=mean_pairwise_distance(tokens),
         novelty=float(np.median(novelty(tokens, turn.dataset.tokens))),
         held_out_spearman=stages[of.number, "fit_reward"]["calibration"]["spearman"],
-        measured_spearman=spearman(predicted[known], readings) if is_enough else None,
-        coverage_90=coverage(readings, predicted[known], std[known]) if is_enough else None,
+        measured_spearman=skill,
+        coverage_90=covered,
         actor=actors.get(of.number, ""),
         conservatism="none" if chosen["kind"] == "none" else f"{chosen['kind']}, scale {chosen['scale']:g}",
         kl=stages[of.number, "finetune"]["last"].get("kl"),
         unique_fraction=stages[of.number, "finetune"]["attempts"][-1]["unique_fraction"],
+        further=tuple(_further(assay, batch, results) for assay in turn.assays[1:]),
     )
+
+
+def _further(assay: Assay, batch: list[Design], results: list[Result]) -> FurtherAssay:
+    views = [d.details["assays"][assay.name] for d in batch]
+    predicted, std = tuple(v["predicted_mean"] for v in views), tuple(v["predicted_std"] for v in views)
+    measured = _measured(batch, results, assay)
+    return FurtherAssay(
+        assay.name, assay.version.unit, assay.goal, predicted, std, measured, *_agreement(predicted, std, measured)
+    )
+
+
+def _measured(batch: list[Design], results: list[Result], assay: Assay) -> tuple[float | None, ...]:
+    """The mean reading of each design in an assay."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        if result.value is not None and result.assay == assay.name:
+            values.setdefault(result.design_id, []).append(result.value)
+    return tuple(float(np.mean(values[d.design_id])) if d.design_id in values else None for d in batch)
+
+
+def _agreement(
+    predicted: tuple[float, ...], std: tuple[float, ...], measured: tuple[float | None, ...]
+) -> tuple[float | None, float | None]:
+    """Spearman and 90% coverage of predictions against readings; None with too few readings."""
+    known = np.array([v is not None for v in measured])
+    readings = np.array([v for v in measured if v is not None])
+    if len(readings) < FEWEST_READINGS:
+        return None, None
+    mean = np.array(predicted)[known]
+    return spearman(mean, readings), coverage(readings, mean, np.array(std)[known])

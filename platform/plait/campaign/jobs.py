@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,131 @@ from numpy.typing import NDArray
 from torch import Generator
 
 from plait.campaign import catalog
-from plait.design.records import Dataset
+from plait.campaign.config import RewardConfig, Scalarisation
+from plait.campaign.ports import Scorers
+from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
 from plait.priors.base import AverageGradients, DiffusionPrior
 from plait.rewards.base import RewardModel, Uncertainty
 from plait.rewards.conservatism import ConservativeReward, Kind, Objective
+from plait.rewards.multi_objective import MultiObjective, Part
 
 UNCERTAINTY_OF = {"boot": "bootstrap_spread", "bonus": "elliptical"}
 """Conservatism kind -> file in rewards/uncertainty/."""
 
 
-def make_objective(reward: RewardModel, dataset: Dataset, kind: Kind, scale: float) -> Objective:
-    """The conservative objective of a reward that was fitted on `dataset`."""
-    uncertainty: Uncertainty | None = None
-    if kind != "none":
-        uncertainty = catalog.find("rewards.uncertainty", UNCERTAINTY_OF[kind]).fit(dataset, reward, None)
-    return ConservativeReward(reward, uncertainty, scale if kind != "none" else 0.0, float(dataset.values.std()) or 1.0)
+def judge_algorithm(algorithm: str) -> str:
+    """The judge's reward model: learned from its own data, even where the optimiser's is a black box."""
+    return "ensemble" if needs_scorers(algorithm) else algorithm
+
+
+def needs_scorers(algorithm: str) -> bool:
+    """The reward asks a scorer of the user's instead of learning."""
+    return bool(getattr(catalog.find("rewards", algorithm), "needs_scorers", False))
+
+
+def reward_settings(section: RewardConfig, goal: Goal) -> dict[str, Any]:
+    """Settings of a reward model: one that is learned has members, a black box counts as its assay does."""
+    if needs_scorers(section.algorithm):
+        return {"goal": goal, **section.settings}
+    return {**section.settings, "members": section.members}
+
+
+def fit_reward(algorithm: str, settings: dict[str, Any], dataset: Dataset, seed: int, scorers: Scorers) -> RewardModel:
+    """A fitted reward model; a black box is only calibrated.
+
+    Raises:
+        BadInputError: Too few items.
+        ConfigError: Settings out of bounds, or an unknown scorer.
+    """
+    module, config = catalog.find("rewards", algorithm), catalog.configure("rewards", algorithm, settings)
+    generator = Generator().manual_seed(seed)
+    more = (scorers,) if needs_scorers(algorithm) else ()
+    reward: RewardModel = module.fit(config, dataset, generator, *more)
+    return reward
+
+
+def load_reward(algorithm: str, path: Path, scorers: Scorers) -> RewardModel:
+    """A reward model from its bundle.
+
+    Raises:
+        CorruptArtifactError: The bundle cannot be trusted.
+        ConfigError: A black box whose scorer is not known here.
+    """
+    more = (scorers,) if needs_scorers(algorithm) else ()
+    reward: RewardModel = catalog.find("rewards", algorithm).load(path, *more)
+    return reward
+
+
+@dataclass(frozen=True)
+class AssayGoal:
+    """What is wanted of one assay.
+
+    Attributes:
+        name: Of the assay.
+        reward_algorithm: File in rewards/.
+        reward_path: Bundle of the fitted reward.
+        dataset: What it was fitted on.
+        weight: Its say among several assays.
+        threshold: What a design must reach, in the assay's unit, higher is better; None for no constraint.
+        interval_scale: Factor that makes the reward's std honest (Calibration).
+    """
+
+    name: str
+    reward_algorithm: str
+    reward_path: Path
+    dataset: Dataset
+    weight: float
+    threshold: float | None
+    interval_scale: float
+
+    def conservative(self, kind: Kind, scale: float, scorers: Scorers) -> ConservativeReward:
+        """The assay's own objective."""
+        reward = load_reward(self.reward_algorithm, self.reward_path, scorers)
+        uncertainty: Uncertainty | None = None
+        if kind != "none":
+            uncertainty = catalog.find("rewards.uncertainty", UNCERTAINTY_OF[kind]).fit(self.dataset, reward, None)
+        return ConservativeReward(
+            reward, uncertainty, scale if kind != "none" else 0.0, float(self.dataset.values.std()) or 1.0
+        )
+
+
+@dataclass(frozen=True)
+class ObjectivePlan:
+    """An objective as a picklable plan: bundles are read from folders that every worker sees."""
+
+    goals: tuple[AssayGoal, ...]
+    kind: Kind
+    scale: float
+    scalarisation: Scalarisation
+    feasibility_weight: float
+    scorers: Scorers
+
+    @property
+    def dataset(self) -> Dataset:
+        """The own assay's data."""
+        return self.goals[0].dataset
+
+    def build(self) -> Objective:
+        """One assay without a threshold stands for itself; otherwise they are joined, in standard deviations."""
+        parts = [goal.conservative(self.kind, self.scale, self.scorers) for goal in self.goals]
+        if len(self.goals) == 1 and self.goals[0].threshold is None:
+            return parts[0]
+        joined = tuple(
+            Part(goal.name, part, goal.weight, float(goal.dataset.values.mean()), goal.threshold, goal.interval_scale)
+            for goal, part in zip(self.goals, parts, strict=True)
+        )
+        return MultiObjective(joined, self.scalarisation, self.feasibility_weight, readings_by_assay(self.goals))
+
+
+def readings_by_assay(goals: Sequence[AssayGoal]) -> NDArray[np.float64]:
+    """Readings of all items, (m, number of assays) in the assays' units; NaN where an assay did not measure an item."""
+    items, which = np.unique(np.concatenate([g.dataset.tokens for g in goals]), axis=0, return_inverse=True)
+    readings = np.full((len(items), len(goals)), np.nan)
+    starts = np.cumsum([0, *(len(g.dataset) for g in goals)])
+    for column, goal in enumerate(goals):
+        readings[which.reshape(-1)[starts[column] : starts[column + 1]], column] = goal.dataset.values
+    return readings
 
 
 def share_of(settings: dict[str, Any], config: Any, world_size: int) -> dict[str, Any]:
@@ -96,32 +206,33 @@ class FinetuneJob:
     settings: dict[str, Any]
     prior_algorithm: str
     prior_path: Path
-    reward_algorithm: str
-    reward_path: Path
-    dataset: Dataset
-    kind: Kind
-    scale: float
+    plan: ObjectivePlan
+    previous_path: Path | None = None
 
     @property
     def num_steps(self) -> int:
         """Updates."""
         return int(catalog.configure("finetune", self.algorithm, self.settings).num_updates)
 
-    def objective(self) -> Objective:
-        """The optimiser's objective."""
-        reward = catalog.find("rewards", self.reward_algorithm).load(self.reward_path)
-        return make_objective(reward, self.dataset, self.kind, self.scale)
-
     def prior(self) -> DiffusionPrior:
         """The prior, restricted to the dataset's space."""
-        return load_prior(self.prior_algorithm, self.prior_path, self.dataset.space)
+        return load_prior(self.prior_algorithm, self.prior_path, self.plan.dataset.space)
+
+    def begin(self, config: Any, generator: Generator) -> Any:
+        """The algorithm's state before its first update."""
+        module, dataset = catalog.find("finetune", self.algorithm), self.plan.dataset
+        more: tuple[DiffusionPrior | None, ...] = ()
+        if getattr(module, "continues", False):
+            path = self.previous_path
+            more = (None if path is None else load_prior(self.prior_algorithm, path, dataset.space),)
+        return module.init(config, self.prior(), self.plan.build(), dataset, generator, *more)
 
     def start(self, rank: int, world_size: int, generator: Generator) -> FinetuneRun:
         """The run of one worker."""
         algorithm = catalog.find("finetune", self.algorithm)
         whole = algorithm.Config.model_validate(self.settings)
         config = algorithm.Config.model_validate(share_of(self.settings, whole, world_size))
-        return FinetuneRun(algorithm, algorithm.init(config, self.prior(), self.objective(), self.dataset, generator))
+        return FinetuneRun(algorithm, self.begin(config, generator))
 
 
 class FinetuneRun:

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Generator
 
 from plait.campaign import catalog
+from plait.campaign.assays import learnable
 from plait.campaign.corpora import FEWEST_SEQUENCES, inside
 from plait.campaign.fingerprints import derive_seed, digest
-from plait.campaign.jobs import PretrainJob, load_prior
-from plait.campaign.ports import Ports
+from plait.campaign.jobs import PretrainJob, load_prior, load_reward
+from plait.campaign.ports import Ports, UnitOfWork
 from plait.campaign.records import DatasetVersion, Model
 from plait.campaign.stage_runs import flush_outbox, register
 from plait.campaign.turns import NewModel
 from plait.design.bundles import load_bundle
 from plait.design.errors import BadInputError, CorruptArtifactError, UsageError, WrongStateError
+from plait.design.records import Readings
 from plait.design.space import DesignSpace
 from plait.rewards.conservatism import ConservativeReward, Objective
 
@@ -35,7 +36,10 @@ def import_model(ports: Ports, directory: Path, name: str) -> Model:
     kind, algorithm = str(description.get("kind")), str(description.get("algorithm"))
     if kind not in ROOM_OF or algorithm not in catalog.algorithms(ROOM_OF[kind]):
         raise CorruptArtifactError(f"{directory} holds a '{kind}' made by '{algorithm}', which Plait does not know")
-    catalog.find(ROOM_OF[kind], algorithm).load(directory)
+    if kind == "reward":
+        load_reward(algorithm, directory, ports.scorers)
+    else:
+        load_prior(algorithm, directory)
     sha = ports.artifacts.put(directory)
     details = {"imported_from": directory.name}
     with ports.repository.begin() as uow:
@@ -99,17 +103,26 @@ def train_prior(
 
 @dataclass(frozen=True)
 class Drawn:
-    """Designs drawn from a model; log_weights are zero where the sampler has no target."""
+    """Designs drawn from a model; log_weights are zero and log_evidence None where the sampler has no target."""
 
     model: str
     sampler: str
     seed: int
     sequences: tuple[str, ...]
     log_weights: tuple[float, ...]
+    log_evidence: float | None = None
 
 
 def sample(
-    ports: Ports, reference: str, *, num: int, sampler: str, settings: dict[str, Any], seed: int, reward: str | None
+    ports: Ports,
+    reference: str,
+    *,
+    num: int,
+    sampler: str,
+    settings: dict[str, Any],
+    seed: int,
+    reward: str | None = None,
+    dataset: str | None = None,
 ) -> Drawn:
     """Draw designs from a registered prior or policy.
 
@@ -121,10 +134,12 @@ def sample(
         settings: Its settings.
         seed: Of the generator.
         reward: A registered reward for samplers that need one; a policy's own by default.
+        dataset: Measurements for samplers that learn from them; the model's own by default.
 
     Raises:
-        NotFoundError: No such model.
+        NotFoundError: No such model or dataset.
         WrongStateError: The model is a reward, or the sampler needs one and none is known.
+        ConfigError: Settings out of bounds, or the sampler lacks what it needs.
     """
     config = catalog.configure("samplers", sampler, settings)
     module = catalog.find("samplers", sampler)
@@ -133,30 +148,44 @@ def sample(
     with ports.repository.begin() as uow:
         model = uow.model(reference)
         chosen = uow.model(reward) if reward is not None else None
+        data = _data_of(uow, model, dataset)
     if model.kind == "reward":
         raise WrongStateError(
             f"{model.name} is a reward; designs are drawn from a prior or policy", hint="see: plait model list"
         )
     prior = load_prior(model.algorithm, ports.artifacts.path(model.artifact_sha256))
-    objective: Objective | None = None
-    if module.needs_reward:
-        sha = chosen.artifact_sha256 if chosen else model.details.get("reward")
-        if sha is None:
-            raise WrongStateError(
-                f"the sampler {sampler} needs a reward", hint="add --reward NAME; see: plait model list"
-            )
-        algorithm = chosen.algorithm if chosen else "ensemble"
-        fitted = catalog.find("rewards", algorithm).load(ports.artifacts.path(sha))
-        if fitted.space.length != prior.space.length or fitted.space.alphabet != prior.space.alphabet:
-            raise WrongStateError("the reward was learnt on another length or alphabet than the model's")
-        objective = ConservativeReward(fitted, None, 0.0, fitted.scale)
+    objective = _objective(ports, model, chosen, prior.space) if module.needs_reward else None
+    learnt = None if data is None else learnable(data[1], prior.space, data[0].goal, data[0].unit)
     generator = Generator().manual_seed(seed)
-    with torch.no_grad():
-        drawn = module.sample(module.prepare(config, prior, objective, None, generator), num, generator)
+    state = module.prepare(config, prior, objective, learnt, generator, ports.progress)
+    drawn = module.sample(state, num, generator, ports.progress)
     return Drawn(
         model=f"{model.name}@{model.version}",
         sampler=sampler,
         seed=seed,
         sequences=tuple(prior.space.decode(drawn.tokens.numpy())),
         log_weights=tuple(drawn.log_weights.tolist()),
+        log_evidence=drawn.log_evidence,
     )
+
+
+def _data_of(uow: UnitOfWork, model: Model, dataset: str | None) -> tuple[DatasetVersion, Readings] | None:
+    if dataset is not None:
+        version = uow.dataset_version(dataset)
+    elif model.dataset_version_id is not None:
+        version = uow.dataset_version_by_id(model.dataset_version_id)
+    else:
+        return None
+    return version, uow.readings(version.id)
+
+
+def _objective(ports: Ports, model: Model, chosen: Model | None, space: DesignSpace) -> Objective:
+    """The mean of a registered reward, of the policy's own by default."""
+    sha = chosen.artifact_sha256 if chosen else model.details.get("reward")
+    if sha is None:
+        raise WrongStateError("this sampler needs a reward", hint="add --reward NAME; see: plait model list")
+    algorithm = chosen.algorithm if chosen else model.details.get("reward_algorithm", "ensemble")
+    fitted = load_reward(algorithm, ports.artifacts.path(sha), ports.scorers)
+    if fitted.space.length != space.length or fitted.space.alphabet != space.alphabet:
+        raise WrongStateError("the reward was learnt on another length or alphabet than the model's")
+    return ConservativeReward(fitted, None, 0.0, fitted.scale)

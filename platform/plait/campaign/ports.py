@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # registering data loads no torch
     from torch import Generator
 
     from plait.priors.base import AverageGradients
+
+Scorers = Mapping[str, Callable[[Sequence[str]], Sequence[float]]]
+"""Black-box scorers by name: sequences in, one number each out."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,12 +86,20 @@ class UnitOfWork(Protocol):
         ...
 
     def close_round_into_version(
-        self, campaign: str, number: int, *, content_hash: str, dataset: str, actor: str
+        self,
+        campaign: str,
+        number: int,
+        *,
+        content_hash: str,
+        dataset: str,
+        actor: str,
+        further: Sequence[tuple[str, str]] = (),
     ) -> DatasetVersion:
-        """New dataset version = the round's dataset version + the round's ok results as measurements.
+        """New dataset version = the round's dataset version + the round's ok results as measurements, in each assay.
 
-        The round's measurement rows already exist (add_results wrote them); they are linked, never copied. Moves the
-        round to CLOSED and sets its next_version_id.
+        `further` are (dataset, content hash) of the further assays, in the campaign's order. The round's measurement
+        rows already exist (add_results wrote them); they are linked, never copied. Moves the round to CLOSED and sets
+        its next_version_id, and that of each further assay. Returns the version of the campaign's own dataset.
         """
         ...
 
@@ -102,8 +113,12 @@ class UnitOfWork(Protocol):
         space: dict[str, Any],
         notes: Sequence[str],
         actor: str,
+        further: Sequence[tuple[str, str]] = (),
     ) -> Campaign:
-        """Raises WrongStateError when the name is taken."""
+        """A campaign; `further` are (dataset, version id) of the assays beside its own dataset.
+
+        Raises WrongStateError when the name is taken, or two assays share a dataset.
+        """
         ...
 
     def campaigns(self) -> list[Campaign]:
@@ -114,8 +129,18 @@ class UnitOfWork(Protocol):
         """One by name."""
         ...
 
-    def add_round(self, campaign: str, number: int, dataset_version_id: str, actor: str) -> Round:
-        """A new round in state RUNNING; the existing one if (campaign, number) is there already."""
+    def add_round(
+        self,
+        campaign: str,
+        number: int,
+        dataset_version_id: str,
+        actor: str,
+        further: Sequence[tuple[str, str]] = (),
+    ) -> Round:
+        """A new round in state RUNNING; the existing one if (campaign, number) is there already.
+
+        `further` are (dataset, version id) of the campaign's further assays, in its order.
+        """
         ...
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -197,7 +222,8 @@ class UnitOfWork(Protocol):
     ) -> int:
         """Registers readings; the number that were new (an equal one again is not an error, another value is).
 
-        An ok reading is a measurement row (with design_id, round); a failed well is kept with status failed.
+        An ok reading is a measurement row (with design_id, round) of its assay; a failed well is kept with status
+        failed. Readings are told apart by design, assay and replicate.
         """
         ...
 
@@ -391,3 +417,4 @@ class Ports:
     clock: Clock
     actor: str
     progress: Progress
+    scorers: Scorers = field(default_factory=dict)

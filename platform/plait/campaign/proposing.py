@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from plait.campaign.assays import of_campaign
 from plait.campaign.config import CampaignConfig
+from plait.campaign.fingerprints import derive_seed
 from plait.campaign.ports import Lease, Ports, UnitOfWork
 from plait.campaign.records import Design, Round, RoundState
 from plait.campaign.rounds import NEXT_STEP
@@ -12,6 +14,7 @@ from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
 from plait.campaign.stages import NUM_ATTEMPTS, STAGES
 from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
+from plait.design.space import DesignSpace
 
 
 def propose(ports: Ports, name: str) -> Round:
@@ -37,7 +40,8 @@ def _next_round(uow: UnitOfWork, ports: Ports, name: str) -> Round:
     campaign, rounds = uow.campaign(name), uow.rounds(name)
     config = CampaignConfig.model_validate(campaign.config)
     if not rounds:
-        return uow.add_round(name, 1, campaign.dataset_version_id, ports.actor)
+        first = [(a.dataset, a.version_id) for a in campaign.further]
+        return uow.add_round(name, 1, campaign.dataset_version_id, ports.actor, first)
     last = rounds[-1]
     if last.state in (RoundState.RUNNING, RoundState.PROPOSED):
         return last
@@ -51,15 +55,32 @@ def _next_round(uow: UnitOfWork, ports: Ports, name: str) -> Round:
         raise WrongStateError(
             f"all {config.rounds} rounds of '{name}' are closed", hint=f"see: plait report {name} --output report.html"
         )
-    return uow.add_round(name, last.number + 1, last.next_version_id or last.dataset_version_id, ports.actor)
+    latest = [(a.dataset, a.next_version_id or a.version_id) for a in last.further]
+    return uow.add_round(name, last.number + 1, last.next_version_id or last.dataset_version_id, ports.actor, latest)
 
 
 def open_turn(ports: Ports, uow: UnitOfWork, name: str, of: Round, outputs: dict[str, dict[str, Any]]) -> Turn:
     """The turn of a round: what its stages may see."""
     campaign = uow.campaign(name)
-    taken = tuple(sorted({d.sequence for d in uow.designs(name) if d.round < of.number}))
-    version = uow.dataset_version_by_id(of.dataset_version_id, campaign.dataset)
-    return Turn(ports, campaign, of, version, uow.readings(version.id), taken, outputs)
+    config, space = CampaignConfig.model_validate(campaign.config), DesignSpace.model_validate(campaign.space)
+    learnt_from = [(campaign.dataset, of.dataset_version_id), *((a.dataset, a.version_id) for a in of.further)]
+    versions = [uow.dataset_version_by_id(version_id, dataset) for dataset, version_id in learnt_from]
+    data = [(version, uow.readings(version.id)) for version in versions]
+    return Turn(
+        ports,
+        campaign,
+        of,
+        of_campaign(config, space, derive_seed(config.seed, 0, "judge"), data),
+        taken=tuple(sorted({d.sequence for d in uow.designs(name) if d.round < of.number})),
+        outputs=outputs,
+        previous_policy=_previous_policy(uow, name, of.number),
+    )
+
+
+def _previous_policy(uow: UnitOfWork, name: str, number: int) -> str | None:
+    """The artifact of the last policy before a round."""
+    before = [s for s in uow.stages(name) if s.stage == "finetune" and s.round < number]
+    return str(max(before, key=lambda s: s.round).outputs["policy"]) if before else None
 
 
 def _run_stages(ports: Ports, name: str, current: Round, lease: Lease) -> Round:

@@ -64,8 +64,20 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class AssayVersion:
+    """The version of a dataset that a further assay stands at; next_version_id is what a closed round left behind."""
+
+    dataset: str
+    version_id: str
+    next_version_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Campaign:
-    """A campaign: its configuration, design space and offline data as fixed at creation (JSON documents)."""
+    """A campaign: its configuration, design space and offline data as fixed at creation (JSON documents).
+
+    An assay goes by the name of its dataset: `dataset` is the campaign's own, `further` are those beside it.
+    """
 
     id: int
     name: str
@@ -77,11 +89,20 @@ class Campaign:
     created_at: datetime
     created_by: str
     notes: tuple[str, ...] = ()
+    further: tuple[AssayVersion, ...] = ()
+
+    @property
+    def assays(self) -> tuple[str, ...]:
+        """Every assay by its dataset's name, the campaign's own first."""
+        return self.dataset, *(assay.dataset for assay in self.further)
 
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the loop. dataset_version_id is what it learns from; next_version_id what it left behind."""
+    """One turn of the loop. dataset_version_id is what it learns from; next_version_id what it left behind.
+
+    `further` says the same of the campaign's further assays, in their order.
+    """
 
     id: int
     campaign: str
@@ -90,6 +111,7 @@ class Round:
     dataset_version_id: str
     next_version_id: str | None
     created_at: datetime
+    further: tuple[AssayVersion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,22 +169,24 @@ class Design:
 
 @dataclass(frozen=True)
 class Result:
-    """One reading of a design; value None means that the well failed."""
+    """One reading of a design in one assay (its dataset's name); value None means that the well failed."""
 
     design_id: str
     value: float | None
     replicate: str
     actor: str
     created_at: datetime
+    assay: str
 
 
 @dataclass(frozen=True)
 class NewResult:
-    """A reading about to be registered."""
+    """A reading about to be registered; assay None is the campaign's own."""
 
     design_id: str
     value: float | None
     replicate: str = "1"
+    assay: str | None = None
 
 
 @dataclass(frozen=True)

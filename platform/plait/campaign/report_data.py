@@ -95,6 +95,31 @@ class TrajectoryPoint:
 
 
 @dataclass(frozen=True)
+class FurtherAssay:
+    """What a round's designs promised and read in an assay beside the campaign's own.
+
+    Attributes:
+        name: Its dataset.
+        unit: Of predictions and readings.
+        goal: Which way is better.
+        predicted_mean: By rank.
+        predicted_std: By rank.
+        measured: By rank: mean reading, None where failed or open.
+        measured_spearman: Predicted against measured, None with fewer than 8 readings.
+        coverage_90: Share of readings inside the predicted 90% interval, None likewise.
+    """
+
+    name: str
+    unit: str
+    goal: Goal
+    predicted_mean: tuple[float, ...]
+    predicted_std: tuple[float, ...]
+    measured: tuple[float | None, ...]
+    measured_spearman: float | None
+    coverage_90: float | None
+
+
+@dataclass(frozen=True)
 class RoundSummary:
     """One round as proposed and as measured.
 
@@ -117,6 +142,7 @@ class RoundSummary:
         conservatism: Such as "boot, scale 0.5".
         kl: Path KL of the round's policy in nats.
         unique_fraction: Share of distinct designs among the policy's samples; below 0.5 it has collapsed.
+        further: The assays beside the campaign's own, which the figures above are of.
     """
 
     number: int
@@ -136,6 +162,7 @@ class RoundSummary:
     conservatism: str
     kl: float | None
     unique_fraction: float
+    further: tuple[FurtherAssay, ...] = ()
 
 
 @dataclass(frozen=True)

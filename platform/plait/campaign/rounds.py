@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -112,49 +113,69 @@ def open_for_results(uow: UnitOfWork, name: str) -> Round:
 def add_results(ports: Ports, name: str, results: list[NewResult], upload: Upload | None) -> tuple[Round, int]:
     """Register readings of the ordered round; they may come in parts. The round and how many were new.
 
+    The round is measured when every design has a reading or a failed well in every assay.
+
     Raises:
         WrongStateError: No ordered round, or a reading that contradicts a registered one.
     """
     with ports.repository.begin() as uow:
         chosen = open_for_results(uow, name)
         num_new = uow.add_results(name, chosen.number, results, ports.actor, upload)
-        answered = {r.design_id for r in uow.results(name, chosen.number)}
-        is_complete = answered >= {d.design_id for d in uow.designs(name, chosen.number)}
-        state = RoundState.MEASURED if is_complete else RoundState.MEASURING
+        state = RoundState.MEASURING if _open_wells(uow, name, chosen.number) else RoundState.MEASURED
         if chosen.state is not state and chosen.state is not RoundState.MEASURED:
             chosen = uow.move_round(name, chosen.number, state, ports.actor)
         return chosen, num_new
 
 
-def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, int]:
-    """Close the measured round: open wells become failed, and the dataset gets a version with the readings joined.
+def _open_wells(uow: UnitOfWork, name: str, number: int) -> list[NewResult]:
+    """A failed well for every design and assay without a reading."""
+    answered = {(r.design_id, r.assay) for r in uow.results(name, number)}
+    designs, assays = uow.designs(name, number), uow.campaign(name).assays
+    wells = [(d.design_id, assay) for assay in assays for d in designs]
+    return [NewResult(design_id, None, assay=assay) for design_id, assay in wells if (design_id, assay) not in answered]
+
+
+def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, dict[str, int]]:
+    """Close the measured round: open wells become failed, and each assay's dataset gets a version with its readings.
 
     Returns:
-        The closed round, the new dataset version and the number of wells that were still open.
+        The closed round (its `further` tells the new versions of further assays), the new version of the campaign's
+        own dataset, and the number of wells that were still open in each assay.
 
     Raises:
         WrongStateError: No round is being measured.
     """
     with ports.repository.begin() as uow:
         chosen = open_for_results(uow, name)
-        designs = {d.design_id: d for d in uow.designs(name, chosen.number)}
-        answered = {r.design_id for r in uow.results(name, chosen.number)}
-        still_open = [NewResult(i, None) for i in designs if i not in answered]
+        still_open = _open_wells(uow, name, chosen.number)
         if still_open:
             uow.add_results(name, chosen.number, still_open, ports.actor, None)
-        version = uow.dataset_version_by_id(chosen.dataset_version_id, uow.campaign(name).dataset)
-        measured = [r for r in uow.results(name, chosen.number) if r.value is not None]
-        added = Readings(
-            tuple(designs[r.design_id].sequence for r in measured),
-            np.array([r.value for r in measured], dtype=np.float64),
-            tuple(r.replicate for r in measured),
-        )
-        combined = concatenate(uow.readings(version.id), added)
-        key = content_hash(combined, alphabet=version.alphabet, unit=version.unit, goal=version.goal)
+        campaign = uow.campaign(name)
         new = uow.close_round_into_version(
-            name, chosen.number, content_hash=key, dataset=version.dataset, actor=ports.actor
+            name,
+            chosen.number,
+            content_hash=_joined_hash(uow, chosen, campaign.dataset, chosen.dataset_version_id),
+            dataset=campaign.dataset,
+            actor=ports.actor,
+            further=[(a.dataset, _joined_hash(uow, chosen, a.dataset, a.version_id)) for a in chosen.further],
         )
-        return latest_round(uow, name, chosen.number), new, len(still_open)
+        num_open = Counter(well.assay for well in still_open)
+        return latest_round(uow, name, chosen.number), new, {assay: num_open[assay] for assay in campaign.assays}
+
+
+def _joined_hash(uow: UnitOfWork, of: Round, dataset: str, version_id: str) -> str:
+    """The content of an assay's dataset once the round's readings have joined it."""
+    version = uow.dataset_version_by_id(version_id, dataset)
+    sequences = {d.design_id: d.sequence for d in uow.designs(of.campaign, of.number)}
+    results = uow.results(of.campaign, of.number)
+    measured = [(r.design_id, r.replicate, r.value) for r in results if r.assay == dataset and r.value is not None]
+    added = Readings(
+        tuple(sequences[design_id] for design_id, _, _ in measured),
+        np.array([value for _, _, value in measured], dtype=np.float64),
+        tuple(replicate for _, replicate, _ in measured),
+    )
+    combined = concatenate(uow.readings(version.id), added)
+    return content_hash(combined, alphabet=version.alphabet, unit=version.unit, goal=version.goal)
 
 
 def next_step(campaign: Campaign, rounds: list[Round]) -> str:

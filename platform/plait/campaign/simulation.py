@@ -35,8 +35,8 @@ def run(
         write_order: Writes the order file of a round and returns its SHA-256.
 
     Raises:
-        WrongStateError: Nothing can be done before a person acts (the hint says what), or the lab measures something
-            else.
+        WrongStateError: Nothing can be done before a person acts (the hint says what), the lab measures something
+            else, or the campaign has several assays (a simulated lab measures one).
     """
     if laboratory is None:
         return [propose(ports, name)]
@@ -44,6 +44,11 @@ def run(
         campaign = uow.campaign(name)
         config, space = CampaignConfig.model_validate(campaign.config), DesignSpace.model_validate(campaign.space)
         num_closed = sum(r.state is RoundState.CLOSED for r in uow.rounds(name))
+    if campaign.further:
+        raise WrongStateError(
+            f"'{name}' has {len(campaign.assays)} assays ({', '.join(campaign.assays)}); a simulated lab measures one",
+            hint="run without --lab and import what your labs measure",
+        )
     if len(inside(list(laboratory.truth()), space)) == 0:
         raise WrongStateError(
             f"the simulated lab {laboratory.name} measures nothing of {space.template} ({space.alphabet.name})",

@@ -23,7 +23,8 @@ def input_hash(turn: Turn, stage: str, outputs: dict[str, dict[str, Any]]) -> st
     if stage == "prior":
         config = [turn.campaign.config.get("prior", {}), turn.config.workers_of(1)]
         return digest([stage, config, turn.campaign.space, turn.campaign.dataset_version_id, turn.seed(stage)])
-    return digest([stage, turn.campaign.config, turn.campaign.space, turn.version.id, list(turn.taken), outputs])
+    versions = [assay.version.id for assay in turn.assays]
+    return digest([stage, turn.campaign.config, turn.campaign.space, *versions, list(turn.taken), outputs])
 
 
 def run_stage(

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Generator
-
-from plait.campaign import catalog, data_benchmark
+from plait.campaign import catalog, data_benchmark, jobs
+from plait.campaign.assays import Assay
 from plait.campaign.campaigns import finetune_settings
 from plait.campaign.candidates import filter_pool, sample, select
 from plait.campaign.corpora import load_corpus
-from plait.campaign.jobs import FinetuneJob, PretrainJob, load_prior
-from plait.campaign.ports import TrainingJob
+from plait.campaign.jobs import PretrainJob, load_prior
+from plait.campaign.ports import Scorers, TrainingJob
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.records import Dataset
 from plait.metrics.diversity import unique_fraction
@@ -34,16 +33,12 @@ FEWEST_LOOKED_AT = 64
 
 def benchmark(turn: Turn) -> Outcome:
     """What the round's data can teach; a warning is said before anything is designed."""
-    readings = turn.readings
-    source = "replicates" if len(set(readings.replicates)) > 1 else "std column" if readings.stds is not None else ""
     result = data_benchmark.benchmark(
-        turn.dataset,
-        num_readings=len(readings),
-        noise_source=source,
-        sign=turn.sign,
-        algorithm=turn.config.reward.algorithm,
-        settings={**turn.config.reward.settings, "members": turn.config.reward.members},
+        turn.own,
+        algorithm=turn.own.section.algorithm,
+        settings=jobs.reward_settings(turn.own.section, turn.goal),
         seed=turn.seed("benchmark"),
+        scorers=turn.ports.scorers,
     )
     text = result.warning or f"held-out Spearman {result.held_out_spearman:.2f}"
     turn.ports.progress("data benchmark", 1, 1, text)
@@ -96,11 +91,11 @@ class FitTask:
     dataset: Dataset
     seed: int
     directory: Path
+    scorers: Scorers
 
     def __call__(self) -> dict[str, Any]:
         """Fit and save; the calibration on held-out groups."""
-        config = catalog.configure("rewards", self.algorithm, self.settings)
-        reward = catalog.find("rewards", self.algorithm).fit(config, self.dataset, Generator().manual_seed(self.seed))
+        reward: Any = jobs.fit_reward(self.algorithm, self.settings, self.dataset, self.seed, self.scorers)
         reward.save(self.directory)
         return asdict(reward.calibration)
 
@@ -111,59 +106,83 @@ def run_fit(task: FitTask) -> dict[str, Any]:
 
 
 def fit_reward(turn: Turn) -> Outcome:
-    """Three ensembles: the optimiser's, the judge's (other groups of sequences), and the final one on everything."""
-    section, config = turn.config.reward, turn.config
-    kind = config.conservatism_of(turn.round.number).kind
-    settings = {"is_bootstrap": kind == "boot", **section.settings, "members": section.members}
-    optimiser, judge = turn.halves
+    """Three models an assay: the optimiser's, the judge's (other groups of sequences), and one on all data."""
+    tasks = {(assay.name, role): task for assay in turn.assays for role, task in _fits_of(turn, assay).items()}
+    turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
+    calibrations = dict(zip(tasks, turn.ports.executor.map(run_fit, list(tasks.values())), strict=True))
+    skill = calibrations[turn.own.name, "final"]["spearman"]
+    turn.ports.progress("fitting rewards", 1, 1, f"held-out Spearman {skill:.2f}")
+    made: dict[str, dict[str, Any]] = {assay.name: {} for assay in turn.assays}
+    models = []
+    for (name, role), task in tasks.items():
+        made[name][role] = turn.ports.artifacts.put(task.directory)
+        calibration = calibrations[name, role]
+        made[name] |= {"calibration": calibration} if role == "final" else {}
+        made[name] |= {"judge_calibration": calibration} if role == "judge" else {}
+        details = {"role": role, "assay": name, "num_items": len(task.dataset), "calibration": calibration}
+        suffix = "reward" if role == "final" else f"reward-{role}"
+        suffix += "" if name == turn.own.name else f"-{name}"
+        models.append(NewModel(suffix, "reward", task.algorithm, made[name][role], details, params=task.settings))
+    own = made.pop(turn.own.name)
+    return Outcome(own | {"further": made}, tuple(models))
+
+
+def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
+    section, kind = assay.section, turn.config.conservatism_of(turn.round.number).kind
+    settings = jobs.reward_settings(section, assay.goal)
+    if not jobs.needs_scorers(section.algorithm):
+        settings = {"is_bootstrap": kind == "boot"} | settings
+    optimiser, judge = assay.halves
     plans = {
-        "optimiser": (settings, optimiser),
-        "judge": ({"members": section.members, **config.judge.settings}, judge),
-        "final": (settings, turn.dataset),
+        "optimiser": (section.algorithm, settings, optimiser),
+        "judge": (
+            jobs.judge_algorithm(section.algorithm),
+            {"members": section.members, **turn.config.judge.settings},
+            judge,
+        ),
+        "final": (section.algorithm, settings, assay.dataset),
     }
     scratch = turn.ports.artifacts.scratch(f"{turn.campaign.name}-{turn.round.number}-fit_reward")
-    tasks = [
-        FitTask(section.algorithm, plan, data, turn.seed(f"fit_reward/{name}"), scratch / name)
-        for name, (plan, data) in plans.items()
-    ]
-    turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
-    calibrations = dict(zip(plans, turn.ports.executor.map(run_fit, tasks), strict=True))
-    turn.ports.progress("fitting rewards", 1, 1, f"held-out Spearman {calibrations['final']['spearman']:.2f}")
-    outputs: dict[str, Any] = {"calibration": calibrations["final"], "judge_calibration": calibrations["judge"]}
-    models = []
-    for task, (name, (plan, data)) in zip(tasks, plans.items(), strict=True):
-        outputs[name] = turn.ports.artifacts.put(task.directory)
-        details = {"role": name, "num_items": len(data), "calibration": calibrations[name]}
-        suffix = "reward" if name == "final" else f"reward-{name}"
-        models.append(NewModel(suffix, "reward", section.algorithm, outputs[name], details, params=plan))
-    return Outcome(outputs, tuple(models))
+    is_own = assay is turn.own
+    return {
+        role: FitTask(
+            algorithm,
+            plan,
+            data,
+            turn.seed(f"fit_reward/{role}" if is_own else f"fit_reward/{role}/{assay.name}"),
+            scratch / (role if is_own else f"{role}-{assay.name}"),
+            turn.ports.scorers,
+        )
+        for role, (algorithm, plan, data) in plans.items()
+    }
 
 
 def sweep(turn: Turn) -> Outcome:
     """The round's conservatism; passes the configuration through where nothing is to be searched."""
-    chosen = turn.config.conservatism_of(turn.round.number)
+    chosen, name = turn.config.conservatism_of(turn.round.number), turn.config.finetuner
     settings = finetune_settings(turn.config)
-    has_leash = "kl_weight" in catalog.find("finetune", turn.config.finetune.algorithm).Config.model_fields
+    algorithm = None if name == "none" else catalog.find("finetune", name)
+    has_leash = algorithm is not None and "kl_weight" in algorithm.Config.model_fields
     is_leash_free = has_leash and "kl_weight" not in settings
     if is_leash_free:
         settings = settings | {"kl_weight": default_kl_weight(turn.space.length)}
-    return Outcome(
-        {"kind": chosen.kind, "scale": chosen.effective_scale, "settings": settings, "is_leash_free": is_leash_free}
-    )
+    outputs: dict[str, Any] = {"kind": chosen.kind, "scale": chosen.effective_scale}
+    outputs |= {"settings": settings, "is_leash_free": is_leash_free}
+    if getattr(algorithm, "continues", False):
+        outputs["previous"] = turn.previous_policy
+    return Outcome(outputs)
 
 
-def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float) -> FinetuneJob:
+def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float) -> jobs.FinetuneJob:
     """The round's fine-tuning by any algorithm and conservatism."""
-    return FinetuneJob(
+    previous = turn.outputs["sweep"].get("previous") if "sweep" in turn.outputs else None
+    return jobs.FinetuneJob(
         algorithm,
         settings,
         turn.outputs["prior"]["algorithm"],
         turn.path("prior", "prior"),
-        turn.config.reward.algorithm,
-        turn.path("fit_reward", "optimiser"),
-        turn.halves[0],
-        kind,
-        scale,
+        turn.plan("optimiser", kind, scale),
+        None if previous is None else turn.ports.artifacts.path(previous),
     )
 
 
@@ -173,18 +192,23 @@ def finetune(turn: Turn) -> Outcome:
     A policy that repeats itself is a failure, whatever its score: where the leash was left to Plait, it is doubled
     until at least half of a plate's worth of samples differ.
     """
-    chosen, section = turn.outputs["sweep"], turn.config.finetune
+    chosen, algorithm = turn.outputs["sweep"], turn.config.finetuner
     settings = dict(chosen["settings"])
+    if algorithm == "none":
+        sha = turn.outputs["prior"]["prior"]
+        untrained = {"kl_weight": None, "unique_fraction": _unique_fraction(turn, sha)}
+        return Outcome({"policy": sha, "last": {}, "attempts": [untrained]})
     attempts: list[dict[str, Any]] = []
     for attempt in range(NUM_ATTEMPTS):
-        job = finetune_job(turn, section.algorithm, settings, chosen["kind"], chosen["scale"])
-        sha, curves = train(turn, f"finetune-{attempt}", job, f"fine-tuning ({section.algorithm})")
+        job = finetune_job(turn, algorithm, settings, chosen["kind"], chosen["scale"])
+        sha, curves = train(turn, f"finetune-{attempt}", job, f"fine-tuning ({algorithm})")
         attempts.append({"kl_weight": settings.get("kl_weight"), "unique_fraction": _unique_fraction(turn, sha)})
         if attempts[-1]["unique_fraction"] >= FEWEST_UNIQUE or not chosen["is_leash_free"]:
             break
         settings["kl_weight"] *= 2
     last = {name: values[-1][1] for name, values in curves.items() if values}
     details = {"prior": turn.outputs["prior"]["prior"], "reward": turn.outputs["fit_reward"]["final"], "last": last}
+    details |= {"algorithm": algorithm, "reward_algorithm": turn.own.section.algorithm}
     params = {
         **settings,
         "kind": chosen["kind"],

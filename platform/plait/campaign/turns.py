@@ -8,23 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Generator
 
-from plait.campaign import catalog
+from plait.campaign.assays import Assay
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
-from plait.campaign.jobs import load_prior, make_objective
+from plait.campaign.jobs import AssayGoal, ObjectivePlan, judge_algorithm, load_prior, load_reward
 from plait.campaign.ports import Ports
 from plait.campaign.records import Campaign, DatasetVersion, Round
-from plait.design.records import Dataset, Goal, Readings, to_dataset
+from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
 from plait.priors.base import DiffusionPrior
-from plait.rewards.conservatism import Objective
-from plait.rewards.splits import judge_split
-
-JUDGE_FRACTION = 1 / 3
-"""Share of the items that only the judge sees."""
+from plait.rewards.base import RewardModel
+from plait.rewards.conservatism import Kind, Objective
 
 
 @dataclass(frozen=True)
@@ -50,45 +46,55 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Turn:
-    """One round about to be computed: records, data and the outputs of the stages before."""
+    """One round about to be computed: records, data and the outputs of the stages before.
+
+    Attributes:
+        assays: The campaign's own assay first, then the further ones.
+        previous_policy: Artifact of the policy of the round before, or None.
+    """
 
     ports: Ports
     campaign: Campaign
     round: Round
-    version: DatasetVersion
-    readings: Readings
+    assays: tuple[Assay, ...]
     taken: tuple[str, ...]
     outputs: Mapping[str, dict[str, Any]]
+    previous_policy: str | None = None
 
     @cached_property
     def config(self) -> CampaignConfig:
         """The campaign's configuration."""
         return CampaignConfig.model_validate(self.campaign.config)
 
-    @cached_property
+    @property
+    def own(self) -> Assay:
+        """The campaign's own assay."""
+        return self.assays[0]
+
+    @property
     def space(self) -> DesignSpace:
         """The campaign's design space."""
-        return DesignSpace.model_validate(self.campaign.space)
+        return self.own.space
+
+    @property
+    def version(self) -> DatasetVersion:
+        """The version of the campaign's own dataset."""
+        return self.own.version
 
     @property
     def goal(self) -> Goal:
-        """Which way is better."""
-        return self.config.objective.goal or self.version.goal
+        """Which way is better in the campaign's own assay."""
+        return self.own.goal
 
     @property
     def sign(self) -> float:
-        """What turns the models' direction (higher is better) into the assay's: 1 or -1."""
-        return 1.0 if self.goal == "maximize" else -1.0
+        """What turns the models' direction (higher is better) into the own assay's: 1 or -1."""
+        return self.own.sign
 
-    @cached_property
+    @property
     def dataset(self) -> Dataset:
-        """The readings inside the space, as models see them."""
-        return learnable(self.readings, self.space, self.goal, self.version.unit)
-
-    @cached_property
-    def halves(self) -> tuple[Dataset, Dataset]:
-        """The optimiser's and the judge's data: disjoint groups of relatives, the same in every round."""
-        return judge_split(self.dataset, derive_seed(self.config.seed, 0, "judge"), JUDGE_FRACTION)
+        """The own readings inside the space, as models see them."""
+        return self.own.dataset
 
     def seed(self, stage: str) -> int:
         """The seed of a stage's generators."""
@@ -110,25 +116,37 @@ class Turn:
         """The round's policy."""
         return load_prior(self.outputs["prior"]["algorithm"], self.path("finetune", "policy"), self.space)
 
-    def reward(self, which: str) -> Any:
-        """The reward ensemble "optimiser", "judge" or "final"."""
-        return catalog.find("rewards", self.config.reward.algorithm).load(self.path("fit_reward", which))
+    def fits(self, assay: Assay) -> dict[str, Any]:
+        """What fit_reward made for an assay: artifacts by role, calibrations."""
+        outputs = self.outputs["fit_reward"]
+        return outputs if assay is self.own else dict(outputs["further"][assay.name])
+
+    def reward(self, which: str, assay: Assay | None = None) -> RewardModel:
+        """The reward model "optimiser", "judge" or "final" of an assay, the own one by default."""
+        assay = assay or self.own
+        algorithm = judge_algorithm(assay.section.algorithm) if which == "judge" else assay.section.algorithm
+        return load_reward(algorithm, self.ports.artifacts.path(self.fits(assay)[which]), self.ports.scorers)
+
+    def plan(self, which: str, kind: Kind, scale: float) -> ObjectivePlan:
+        """The objective of "optimiser" (for fine-tuning) or "final" (for ranking), with any conservatism."""
+        objective = self.config.objective
+        goals = tuple(
+            AssayGoal(
+                name=assay.name,
+                reward_algorithm=assay.section.algorithm,
+                reward_path=self.ports.artifacts.path(self.fits(assay)[which]),
+                dataset=assay.halves[0] if which == "optimiser" else assay.dataset,
+                weight=assay.weight,
+                threshold=None if assay.threshold is None else assay.sign * assay.threshold,
+                interval_scale=float(self.fits(assay)["calibration"]["interval_scale"]),
+            )
+            for assay in self.assays
+        )
+        return ObjectivePlan(
+            goals, kind, scale, objective.scalarisation, objective.feasibility_weight, self.ports.scorers
+        )
 
     def objective(self, which: str) -> Objective:
-        """The conservative objective of "optimiser" (for fine-tuning) or "final" (for ranking)."""
+        """The round's objective: of "optimiser" or "final"."""
         chosen = self.outputs["sweep"]
-        data = self.halves[0] if which == "optimiser" else self.dataset
-        return make_objective(self.reward(which), data, chosen["kind"], chosen["scale"])
-
-
-def learnable(readings: Readings, space: DesignSpace, goal: Goal, unit: str) -> Dataset:
-    """The readings that lie inside the template, one row per item."""
-    tokens = space.alphabet.encode(readings.sequences)
-    rows = np.flatnonzero(space.allowed_mask()[np.arange(space.length), tokens].all(1))
-    inside = Readings(
-        tuple(readings.sequences[i] for i in rows),
-        readings.values[rows],
-        tuple(readings.replicates[i] for i in rows),
-        None if readings.stds is None else readings.stds[rows],
-    )
-    return to_dataset(inside, space, goal, unit)
+        return self.plan(which, chosen["kind"], chosen["scale"]).build()

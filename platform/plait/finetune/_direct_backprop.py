@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,10 +30,17 @@ from torch.utils.checkpoint import checkpoint
 
 from plait.design.errors import RunFailedError
 from plait.finetune.base import Info
-from plait.priors.base import AverageGradients, DiffusionPrior
+from plait.priors.base import AverageGradients, DiffusionPrior, Transition
 from plait.rewards.conservatism import Objective, require_differentiable, require_yardstick
 
 LONGEST_UNCHECKPOINTED = 64
+
+Settle = Callable[[Tensor], Tensor]
+
+
+def keep_graph(kl: Tensor) -> Tensor:
+    """Settle of a caller that goes backward through everything at once."""
+    return kl
 
 
 class RolloutConfig(BaseModel):
@@ -56,6 +64,9 @@ class RolloutConfig(BaseModel):
     activation_checkpointing: bool | None = Field(
         None, description="recompute steps in the backward pass: less memory, more time; default: above 64 positions"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the rollout's convolutions and matrix products; weights and losses stay float32"
+    )
 
 
 @dataclass
@@ -68,6 +79,8 @@ class BackpropState:
         objective: What is maximised.
         kl_weight: Assay standard deviations per nat of path KL.
         step: Updates done.
+        previous: A second frozen reference, the policy of the round before, or None.
+        previous_kl_weight: Assay standard deviations per nat of path KL against it.
     """
 
     config: RolloutConfig
@@ -78,6 +91,8 @@ class BackpropState:
     optimiser: torch.optim.Optimizer
     generator: Generator
     step: int = 0
+    previous: DiffusionPrior | None = None
+    previous_kl_weight: float = 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -102,16 +117,22 @@ class BackpropState:
 
 
 def init(
-    config: RolloutConfig, prior: DiffusionPrior, objective: Objective, kl_weight: float, generator: Generator
+    config: RolloutConfig,
+    prior: DiffusionPrior,
+    objective: Objective,
+    kl_weight: float,
+    generator: Generator,
+    previous: DiffusionPrior | None = None,
+    previous_kl_weight: float = 0.0,
 ) -> BackpropState:
-    """The state before the first update; one optimiser for the whole run.
+    """The state before the first update; one optimiser for the whole run; starts from `previous` where there is one.
 
     Raises:
         ConfigError: The reward is not differentiable, or the yardstick of kl_weight is not positive.
     """
     require_differentiable(objective, "direct backpropagation")
     require_yardstick(objective)
-    policy = prior.clone(is_trainable=True)
+    policy = (previous or prior).clone(is_trainable=True)
     return BackpropState(
         config=config,
         policy=policy,
@@ -120,6 +141,8 @@ def init(
         kl_weight=kl_weight,
         optimiser=torch.optim.Adam(policy.network.parameters(), lr=config.learning_rate),
         generator=generator,
+        previous=previous and previous.clone(is_trainable=False),
+        previous_kl_weight=previous_kl_weight,
     )
 
 
@@ -145,34 +168,60 @@ def step(state: BackpropState, average_gradients: AverageGradients) -> Info:
     return Info(reward, conservative, kl, loss, float(grad_norm), unique)
 
 
-def rollout(state: BackpropState) -> tuple[Tensor, Tensor, Tensor]:
+def rollout(state: BackpropState, settle: Settle = keep_graph) -> tuple[Tensor, Tensor, Tensor]:
     """One batch of chains by the policy.
 
+    Args:
+        state: The fine-tuner.
+        settle: Gets each part (k,) nats of the hard states' path KL that belongs to the loss as soon as it is known,
+            and returns it; it may send the part's gradient on its way and return it detached, so that no more than one
+            forward of the hard states is held in memory. The last state does not depend on them.
+
     Returns:
-        The relaxed last state (n, L, V+1) with gradients; the path KL that belongs to the loss, (n,) nats; the path KL
-        of hard steps that is only reported, (n,) nats.
+        The relaxed last state (n, L, V+1) with gradients; the leash that belongs to the loss, (n,) in nats of path KL
+        against the prior; what to add to it for the whole of that path KL, (n,) nats without gradient: hard steps that
+        are only reported, less the share of a second reference.
     """
     config, policy = state.config, state.policy
-    num_soft = _num_soft_steps(config, policy.num_steps)
+    first_soft = policy.num_steps - _num_soft_steps(config, policy.num_steps)
+    has_gradient = config.is_hard_kl_in_loss and state.kl_weight > 0
     x = policy.init_state(config.batch_size)
-    kl = torch.zeros(len(x), device=x.device)
-    reported = torch.zeros_like(kl)
-    for number in range(policy.num_steps - num_soft):
-        x, each = _hard_step(state, x, number)
-        kl, reported = (kl + each, reported) if each.requires_grad else (kl, reported + each)
-    for number in range(policy.num_steps - num_soft, policy.num_steps):
-        x, each = _soft_step(state, x, number)
-        kl = kl + each
+    kl, reported = torch.zeros((2, len(x)), device=x.device)
+    for visit in policy.walk(len(x), first_soft, state.generator):
+        x = visit.transition.state
+        if first_soft > 0:
+            with torch.set_grad_enabled(has_gradient):
+                each, further = _leash(state, visit.transition, x, visit.step)
+                each, further = visit.weight * each, visit.weight * further
+            if has_gradient:
+                kl = kl.index_add(0, visit.chains, settle(each + further))
+            reported = reported.index_add(0, visit.chains, -further.detach() if has_gradient else each)
+    for number in range(first_soft, policy.num_steps):
+        x, each, further = _soft_step(state, x, number)
+        kl, reported = kl + each + further, reported - further.detach()
     return x, kl, reported
+
+
+def straight_through(policy: DiffusionPrior, soft: Tensor) -> tuple[Tensor, Tensor]:
+    """Designs of relaxed last states: tokens (n, L) int64, and their one-hot (n, L, V) with the states' gradient."""
+    tokens = policy.decode(soft.detach())
+    letters = soft[..., :-1]
+    hard = torch.nn.functional.one_hot(tokens, letters.shape[-1]).to(letters.dtype)
+    return tokens, hard + letters - letters.detach()
 
 
 def _accumulate(state: BackpropState) -> Tensor:
     """Roll out, add the gradients of the loss; (reward, conservative, kl, loss, unique fraction)."""
-    soft, kl, reported = rollout(state)
-    tokens = state.policy.decode(soft.detach())
-    letters = soft[..., :-1]
-    hard = torch.nn.functional.one_hot(tokens, letters.shape[-1]).to(letters.dtype)
-    value = state.objective(hard + letters - letters.detach())
+    share = state.kl_weight / state.config.accumulation / state.config.batch_size
+
+    def settle(kl: Tensor) -> Tensor:
+        torch.autograd.backward(share * kl.sum())
+        return kl.detach()
+
+    with torch.autocast(state.generator.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16"):
+        soft, kl, reported = rollout(state, settle)
+    tokens, designs = straight_through(state.policy, soft)
+    value = state.objective(designs)
     loss = -value.conservative.mean() / state.objective.assay_std
     if state.kl_weight > 0:
         loss = loss + state.kl_weight * kl.mean()
@@ -181,29 +230,29 @@ def _accumulate(state: BackpropState) -> Tensor:
     return torch.stack([value.mean.mean(), value.conservative.mean(), (kl + reported).mean(), loss, unique]).detach()
 
 
-def _hard_step(state: BackpropState, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    has_gradient = state.config.is_hard_kl_in_loss and state.kl_weight > 0
-    with torch.set_grad_enabled(has_gradient):
-        mine, reference = state.policy.transition(x, number), state.prior.transition(x, number)
-        each = mine.kl(reference)
-    return mine.sample(state.generator), each
+def _leash(state: BackpropState, mine: Transition, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """KL of a transition against the prior; that against the second reference, times its weight over the first's."""
+    each = mine.kl(state.prior.transition(x, number))
+    if state.previous is None:
+        return each, torch.zeros_like(each)
+    return each, state.previous_kl_weight / state.kl_weight * mine.kl(state.previous.transition(x, number))
 
 
-def _soft_step(state: BackpropState, x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def _soft_step(state: BackpropState, x: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
     # The noise has a seed of its own, so that a recomputation in the backward pass draws it again.
     seed = int(torch.randint(2**62, (), generator=state.generator, device=state.generator.device))
 
-    def advance(before: Tensor) -> tuple[Tensor, Tensor]:
+    def advance(before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         noise = Generator(before.device).manual_seed(seed)
         mine = state.policy.transition(before, number)
         following = mine.rsample(noise, state.config.temperature)
         with torch.set_grad_enabled(state.kl_weight > 0):
-            each = mine.kl(state.prior.transition(before, number))
-        return following, each
+            each, further = _leash(state, mine, before, number)
+        return following, each, further
 
     if _is_checkpointed(state):
-        following, each = checkpoint(advance, x, use_reentrant=False)
-        return following, each
+        following, each, further = checkpoint(advance, x, use_reentrant=False)
+        return following, each, further
     return advance(x)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from plait.design.bundles import save_bundle
 from plait.design.errors import ConfigError, UsageError
 from plait.design.space import DesignSpace
 from plait.priors._backbones import Denoiser
 from plait.priors._transitions import MaskedTransition
+from plait.priors.base import Visit
 
 EXACT_ELBO_POSITIONS = 16
 _ELEMENTS_AT_ONCE = 1 << 17
@@ -73,10 +76,48 @@ class MaskedDiffusion:
     @torch.no_grad()
     def draw(self, n: int, generator: Generator) -> Tensor:
         """Finished states (n, L) int64 of n chains."""
-        transition = self.transition(self.init_state(n), 0)
-        while not transition.is_finished:
-            transition = transition.follow(transition.sample(generator))
-        return transition.state
+        *_, last = self.walk(n, self.num_steps, generator)
+        return last.transition.state
+
+    def walk(self, n: int, stop: int, generator: Generator) -> Iterator[Visit]:
+        """Every state that n chains hold before step `stop`, as stepping through all transitions would draw them.
+
+        Which positions a step fills does not depend on the letters, so it is drawn first. Then the k-th filling of all
+        chains goes through the network together, whichever steps they fall on: a forward has a row for every chain.
+        """
+        steps = self._draw_steps(n, generator).clamp(max=stop)
+        ordered, position = steps.sort(1)
+        rank = torch.zeros_like(steps).scatter_(1, position, functional.pad(ordered.diff(dim=1) > 0, (1, 0)).cumsum(1))
+        is_filled = steps < stop
+        num = torch.where(is_filled, rank + 1, 0).amax(1)
+        # Step of each chain's k-th filling; `stop` where there is none, and before that the start.
+        times = steps.new_full((n, self.space.length + 1), stop).scatter_(1, rank, steps)
+        nats = self._released(functional.pad((times + 1).clamp(max=stop), (1, 0))).diff(dim=1)
+        state = self.init_state(n)
+        for number in range(int(num.max()) if n else 0):
+            chains = (num > number).nonzero()[:, 0]
+            transition = self.transition(state[chains], 0)
+            yield Visit(transition, 0, chains, nats[chains, number] / transition.release)
+            state[chains] = transition.fill((is_filled & (rank == number))[chains], generator)
+        last = self.transition(state, stop)
+        rest = nats.gather(1, num[:, None])[:, 0]
+        everyone = torch.arange(n, device=state.device)
+        yield Visit(last, stop, everyone, torch.zeros_like(rest) if last.is_finished else rest / last.release)
+
+    def _draw_steps(self, n: int, generator: Generator) -> Tensor:
+        """The step at which each position is filled, (n, L) int64; num_steps where there is nothing to fill."""
+        is_free = (self.network.allowed.sum(-1) > 1).expand(n, -1)
+        if self.is_one_by_one:
+            race = torch.rand(is_free.shape, generator=generator, device=is_free.device)
+            steps = race.masked_fill(~is_free, torch.inf).argsort(1).argsort(1)
+        else:
+            steps = torch.randint(self.num_steps, is_free.shape, generator=generator, device=is_free.device)
+        return steps.masked_fill(~is_free, self.num_steps)
+
+    def _released(self, steps: Tensor) -> Tensor:
+        """Sum of the release probabilities of the first `steps` (...) int64 steps, float32."""
+        each = 1.0 / torch.arange(self.num_steps, 0, -1, dtype=torch.float64, device=steps.device)
+        return functional.pad(each.cumsum(0), (1, 0)).float()[steps]
 
     def relax(self, state: Tensor) -> Tensor:
         """States as floats, (n, L, V+1): one-hot, the mask last."""
@@ -113,6 +154,15 @@ class MaskedDiffusion:
         offset = torch.rand(1, generator=generator, device=self.free.device)
         strata = (torch.arange(n, device=self.free.device) + offset) / n
         return (strata * len(self.free)).long().clamp(max=len(self.free) - 1) + 1
+
+    def denoising_log_likelihood(self, designs: Tensor, generator: Generator) -> Tensor:
+        """One draw of elbo() per design with gradients, (n,) nats: F/k * log p(k masked letters | the others).
+
+        Each design's k is uniform in 1..F; over the n designs together it is stratified. Designs (n, L) int64.
+        """
+        order = torch.randperm(len(designs), generator=generator, device=designs.device)
+        sizes = self.draw_sizes(len(designs), generator)[order]
+        return self.log_likelihood(designs, self.draw_masks(sizes, generator)) * len(self.free) / sizes
 
     def elbo(self, tokens: Tensor, generator: Generator, num_draws: int = 32) -> tuple[Tensor, Tensor]:
         """Lower bound on log p(x) in nats, (n,) float32, and its standard error, (n,).

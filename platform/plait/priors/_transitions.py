@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from plait.design.errors import UsageError
+from plait.priors._rows import distinct_rows
 from plait.priors.base import Transition
 
 if TYPE_CHECKING:
@@ -65,14 +66,20 @@ class MaskedTransition:
         Which positions are filled does not depend on the letters, so it is drawn first, and only rows in which
         something is filled go through the network. This changes the cost, not the law.
         """
-        is_filled = self._draw_filled(generator, num)
-        following = self.state[:, None].repeat(1, num, 1)
+        following = self.fill(self._draw_filled(generator, num), generator)
+        return following[:, 0] if num == 1 else following
+
+    @torch.no_grad()
+    def fill(self, is_filled: Tensor, generator: Generator) -> Tensor:
+        """Hard states whose positions is_filled (n, L) or (n, num, L) bool have drawn letters; of that shape, int64."""
+        following = self.state if is_filled.ndim == 2 else self.state[:, None]
+        following = following.expand(is_filled.shape).clone()
         rows = is_filled.flatten(1).any(1).nonzero()[:, 0]
         if len(rows):
-            item, draw, position = is_filled[rows].nonzero(as_tuple=True)
+            item, *draw, position = is_filled[rows].nonzero(as_tuple=True)
             letters = self._tilted(self._network(rows), rows)[item, position]
-            following[rows[item], draw, position] = _race(letters, generator)
-        return following[:, 0] if num == 1 else following
+            following[rows[item], *draw, position] = _race(letters, generator)
+        return following
 
     def log_prob(self, next_state: Tensor) -> Tensor:
         """Log-probability of hard next states (n, L) int64, (n,) nats; -inf for a state that no step leads to."""
@@ -105,7 +112,7 @@ class MaskedTransition:
         """The step whose letters are re-weighted by exp(log_weights (n, L, V)) and normalised."""
         total = log_weights if self.log_weights is None else self.log_weights + log_weights
         tilted = MaskedTransition(self.model, self.state, self.step, total)
-        tilted._kept = self._kept
+        tilted._kept = self._kept = self._kept or self._nothing_yet()
         return tilted
 
     def guided(self, gradient: Tensor) -> MaskedTransition:
@@ -196,17 +203,20 @@ class MaskedTransition:
         kept = self._kept
         if torch.is_grad_enabled() and (kept is None or not kept.letters.requires_grad) and self._has_gradient():
             is_known = torch.ones(len(self.state), dtype=torch.bool, device=self.state.device)
-            self._kept = kept = _Outputs(self.model.log_letters(self.state), is_known)
+            self._kept = kept = _Outputs(self._forward(self.state), is_known)
         if kept is None:
-            shape = (*self.state.shape[:2], self.model.mask_token)
-            unknown = torch.zeros(len(self.state), dtype=torch.bool, device=self.state.device)
-            self._kept = kept = _Outputs(torch.empty(shape, device=self.state.device), unknown)
+            self._kept = kept = self._nothing_yet()
         is_known = kept.is_known if rows is None else kept.is_known[rows]
         if not bool(is_known.all()):
             missing = (~is_known).nonzero()[:, 0] if rows is None else rows[~is_known]
             kept.letters[missing] = self._forward(self.state[missing])
             kept.is_known[missing] = True
         return kept.letters if rows is None else kept.letters[rows]
+
+    def _nothing_yet(self) -> _Outputs:
+        """No row's outputs; a tilted step shares what it or the plain one then asks the network."""
+        letters = torch.empty((*self.state.shape[:2], self.model.mask_token), device=self.state.device)
+        return _Outputs(letters, torch.zeros(len(self.state), dtype=torch.bool, device=self.state.device))
 
     def _has_gradient(self) -> bool:
         return self.state.requires_grad or any(p.requires_grad for p in self.model.network.parameters())
@@ -215,8 +225,9 @@ class MaskedTransition:
         """The network's word on each distinct state once."""
         if states.is_floating_point():
             return self.model.log_letters(states)
-        distinct, which = torch.unique(states, dim=0, return_inverse=True)
-        return self.model.log_letters(distinct)[which]
+        distinct, which = distinct_rows(states)
+        letters = self.model.log_letters(distinct)
+        return letters if distinct is states else letters[which]
 
 
 @dataclass

@@ -6,7 +6,8 @@ relaxed state (n, L, V+1) float of letter probabilities. Algorithms pass states 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +76,24 @@ class Transition(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Visit:
+    """States that chains hold for one step or for several.
+
+    Attributes:
+        transition: The law of one step from each of k states, network outputs kept: what is asked of it before the walk
+            goes on is not computed again.
+        step: The step that `transition` is of.
+        chains: (k,) int64, whose states they are.
+        weight: (k,) float32, what the path KL of the stay is a multiple of: transition.kl() times weight.
+    """
+
+    transition: Transition
+    step: int
+    chains: Tensor
+    weight: Tensor
+
+
 class DiffusionPrior(Protocol):
     """A pre-trained diffusion model over a design space; also the type of a policy.
 
@@ -105,6 +124,13 @@ class DiffusionPrior(Protocol):
         """Finished states of n chains, exactly as stepping through all transitions would draw them."""
         ...
 
+    def walk(self, n: int, stop: int, generator: Generator) -> Iterator[Visit]:
+        """Every state that n chains hold before step `stop` (up to num_steps), each once; the path KL is a sum over it.
+
+        The last visit is that of all n chains, in order, where they stand before step `stop`.
+        """
+        ...
+
     def relax(self, state: Tensor) -> Tensor:
         """States as floats that a gradient can be taken at: (n, L, V+1) one-hot for hard tokens."""
         ...
@@ -115,6 +141,10 @@ class DiffusionPrior(Protocol):
 
     def decode(self, state: Tensor) -> Tensor:
         """Finished states to tokens (n, L) int64."""
+        ...
+
+    def denoising_log_likelihood(self, designs: Tensor, generator: Generator) -> Tensor:
+        """One draw of elbo() per design (n, L), (n,) nats, with gradients: what training on designs raises."""
         ...
 
     def elbo(self, tokens: Tensor, generator: Generator, num_draws: int = 32) -> tuple[Tensor, Tensor]:

@@ -118,6 +118,12 @@ def of(table: str, name: str | None = None, *, optional: bool = False) -> Column
     return Column(name or f"{table}_id", Id, ForeignKey(f"{table}.id"), nullable=optional)
 
 
+def nth_of(table: str, name: str | None = None) -> tuple[Column[int], Column[int]]:
+    """The primary key of a row that is the n-th of something in a row of another table."""
+    owner = Column(name or f"{table}_id", Id, ForeignKey(f"{table}.id"), primary_key=True, autoincrement=False)
+    return owner, Column("position", Integer, primary_key=True, autoincrement=False)
+
+
 def moment(name: str = "created_at", *, optional: bool = False) -> Column[Any]:
     """A time."""
     return Column(name, UtcDateTime, nullable=optional)

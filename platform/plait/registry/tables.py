@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Table, Text, UniqueConstraint
 
 from plait.campaign.records import RoundState
 from plait.registry._columns import (
@@ -15,6 +15,7 @@ from plait.registry._columns import (
     key,
     metadata,
     moment,
+    nth_of,
     number,
     of,
     sha,
@@ -133,18 +134,14 @@ measurement = Table(
     where("ix_measurement_round_id", "round_id", condition="round_id IS NOT NULL"),
     where("ix_measurement_supersedes_id", "supersedes_id", condition="supersedes_id IS NOT NULL"),
     where(
-        "uq_measurement_design_id_replicate",
-        *("design_id", "replicate"),
+        "uq_measurement_design_id_assay_id_replicate",
+        *("design_id", "assay_id", "replicate"),
         condition="design_id IS NOT NULL AND supersedes_id IS NULL",
         unique=True,
     ),
 )
 dataset_version_measurement = Table(
-    "dataset_version_measurement",
-    metadata,
-    Column("version_id", Id, ForeignKey("dataset_version.id"), primary_key=True, autoincrement=False),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    of("measurement"),
+    "dataset_version_measurement", metadata, *nth_of("dataset_version", "version_id"), of("measurement")
 )
 
 # campaigns ------------------------------------------------------------------------------------------------------------
@@ -161,6 +158,14 @@ campaign = Table(
     *by(),
     UniqueConstraint("project_id", "name"),
 )
+campaign_assay = Table(
+    "campaign_assay",
+    metadata,
+    *nth_of("campaign"),
+    of("dataset_version"),
+    CheckConstraint("position >= 1", name="position"),
+)
+"""Assays beside a campaign's first."""
 round_ = Table(
     "round",
     metadata,
@@ -175,6 +180,15 @@ round_ = Table(
     is_one_of("state", RoundState),
     CheckConstraint("number >= 1", name="number"),
 )
+round_assay = Table(
+    "round_assay",
+    metadata,
+    *nth_of("round"),
+    of("dataset_version"),
+    of("dataset_version", "next_version_id", optional=True),
+    CheckConstraint("position >= 1", name="position"),
+)
+"""What a round learns from, and leaves behind, in each of them."""
 approval = Table(
     "approval",
     metadata,

@@ -12,7 +12,7 @@ from plait.reporting.method_plots import method_variety, over_optimisation, rewa
 from plait.reporting.outcomes import best_designs, better_word, finite, outcome_word, value_decimals
 from plait.reporting.round_plots import funnel, measured_rounds, proxy_against_measured, round_over_round, round_variety
 from plait.reporting.summary import summary_sentences, with_unit
-from plait.reporting.tables import COLLAPSED, design_table, method_table, rejected_table, round_table
+from plait.reporting.tables import COLLAPSED, design_table, further_table, method_table, rejected_table, round_table
 from plait.reporting.theme import Picture, css_palette, drawing_style, number, percent
 
 
@@ -40,6 +40,7 @@ def render_report(data: ReportData) -> str:
         collapsed=COLLAPSED,
         method_table=method_table(data),
         round_table=round_table(data),
+        further_table=further_table(data),
         design_table=design_table(data),
         is_measured=bool(measured_rounds(data)),
         has_designs=bool(best_designs(data, 1)),

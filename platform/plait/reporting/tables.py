@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plait.campaign.report_data import MethodResult, ReportData, RoundSummary
+from plait.campaign.report_data import FurtherAssay, MethodResult, ReportData, RoundSummary
 from plait.reporting.outcomes import (
     best_designs,
     best_of,
@@ -16,7 +16,7 @@ from plait.reporting.outcomes import (
     over_promise,
     value_decimals,
 )
-from plait.reporting.theme import method_name, number, percent
+from plait.reporting.theme import decimals_for, method_name, number, percent
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -89,6 +89,32 @@ def _round_row(data: ReportData, summary: RoundSummary, decimals: int) -> list[s
         f"{summary.unique_fraction:.0%}{' COLLAPSED' if summary.unique_fraction < 0.5 else ''}",
         summary.conservatism or "–",
         summary.actor or "–",
+    ]
+
+
+def further_table(data: ReportData) -> Table:
+    """Headers and one row per round and further assay, all as text; no row where the campaign has one assay."""
+    headers = ["round", "assay", "unit", "goal", "measured", "median", "best", "predicted median"]
+    headers += ["Spearman measured", "in 90% interval"]
+    return headers, [_further_row(summary.number, assay) for summary in data.rounds for assay in summary.further]
+
+
+def _further_row(round_number: int, assay: FurtherAssay) -> list[str]:
+    measured, predicted = finite(assay.measured), finite(assay.predicted_mean)
+    everything = np.concatenate([measured, predicted])
+    decimals = decimals_for(float(everything.std()) if len(everything) else 0.0)
+    best = measured.max(initial=-np.inf) if assay.goal == "maximize" else measured.min(initial=np.inf)
+    return [
+        str(round_number),
+        assay.name,
+        assay.unit or "–",
+        assay.goal,
+        f"{len(measured)} of {len(assay.measured)}",
+        number(float(np.median(measured)) if len(measured) else None, decimals),
+        number(float(best), decimals),
+        number(float(np.median(predicted)) if len(predicted) else None, decimals),
+        number(assay.measured_spearman, 2),
+        percent(assay.coverage_90),
     ]
 
 

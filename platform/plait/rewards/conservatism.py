@@ -89,7 +89,10 @@ class ConservativeReward:
 
     def __call__(self, x: Tensor) -> ObjectiveValue:
         """The conservative value of tokens (n, L) int64 or a simplex (n, L, V)."""
-        prediction = self.reward.predict(x)
+        return self.value_of(x, self.reward.predict(x))
+
+    def value_of(self, x: Tensor, prediction: Prediction) -> ObjectiveValue:
+        """The value of x where the reward's prediction of x is known already."""
         std = self.uncertainty.std(x, prediction) if self.uncertainty is not None else prediction.std
         return ObjectiveValue(lower_confidence_bound(prediction, std, self.scale), prediction.mean, std)
 

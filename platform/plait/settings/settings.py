@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from plait.design.errors import ConfigError, RowProblem
+from plait.settings.scorers import AnyScorer, ScorerName
 
 SETTINGS_FILE = "settings.yaml"
 PREFIX = "PLAIT_"
@@ -53,6 +54,9 @@ class Settings(BaseSettings):
     )
     actor: str = Field("", description="who acts, in the audit trail; default the login name")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    scorers: dict[ScorerName, AnyScorer] = Field(
+        default_factory=dict, repr=False, description="what the names of black-box scorers mean; from the file only"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +139,11 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         ConfigError: A value or key cannot be used; field, where it came from and what to do are named.
     """
     folder = Path(home or os.environ.get(f"{PREFIX}HOME") or DEFAULT_HOME).expanduser().absolute()
+    if any(name.upper() == f"{PREFIX}SCORERS" for name in os.environ):
+        raise ConfigError(
+            f"{PREFIX}SCORERS is set, but the environment may not say which programs run",
+            hint=f"unset it and put scorers into {folder / SETTINGS_FILE}",
+        )
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(home=folder, **given)
@@ -150,15 +159,16 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
 def _explain(error: ValidationError, home: Path, given: dict[str, Any]) -> ConfigError:
     problems = []
     for item in error.errors():
-        field = str(item["loc"][0]) if item["loc"] else "settings"
+        field, *inside = [str(key) for key in item["loc"]] or ["settings"]
         variable = f"{PREFIX}{field.upper()}"
         source = (
             field if field in given else variable if variable in os.environ else f"{field} in {home / SETTINGS_FILE}"
         )
         reason = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and not inside:
             reason = f"is no setting; known are {', '.join(n for n in Settings.model_fields if n != 'home')}"
-        problems.append(RowProblem(0, source, redacted(str(item.get("input")))[:120], reason))
+        shown = "not shown" if field == "scorers" else redacted(str(item.get("input")))[:120]  # it may be a secret
+        problems.append(RowProblem(0, source, shown, ": ".join([*inside, reason])))
     lines = "; ".join(f"{p.column} ({p.value!r}): {p.reason}" for p in problems)
     return ConfigError(f"settings cannot be used: {lines}", problems=problems)
 

@@ -14,7 +14,7 @@ from plait.interfaces.cli.session import Session, command, make_group
 
 if TYPE_CHECKING:
     from plait.bootstrap.home import Home
-    from plait.campaign.records import Design, Round
+    from plait.campaign.records import Design, Result, Round
 
 NUM_DESIGNS_SHOWN = 10
 
@@ -108,8 +108,9 @@ def propose(session: Session, campaign: CampaignName) -> None:
     with session.open() as home:
         proposed = home.round.propose(campaign)
         designs = home.round.designs(campaign, round=proposed.number)
+        results = home.results.list(campaign, round=proposed.number)
         step = _next(home, campaign)
-    _show_round(session, proposed, designs, step, NUM_DESIGNS_SHOWN)
+    _show_round(session, proposed, designs, results, step, NUM_DESIGNS_SHOWN)
 
 
 def show_round(session: Session, campaign: CampaignName, number: RoundNumber = None) -> None:
@@ -117,12 +118,20 @@ def show_round(session: Session, campaign: CampaignName, number: RoundNumber = N
     with session.open() as home:
         designs = home.round.designs(campaign, round=number)
         found = home.campaign.show(campaign)
-    numbered = {r["number"]: r for r in found["rounds"]}
-    shown = numbered[number if number is not None else max(numbered)]
-    _show_round(session, shown, designs, found["next"], len(designs))
+        numbered = {r["number"]: r for r in found["rounds"]}
+        shown = numbered[number if number is not None else max(numbered)]
+        results = home.results.list(campaign, round=shown["number"])
+    _show_round(session, shown, designs, results, found["next"], len(designs))
 
 
-def _show_round(session: Session, of: Round | dict[str, Any], designs: list[Design], step: str, num_shown: int) -> None:
+def _show_round(
+    session: Session,
+    of: Round | dict[str, Any],
+    designs: list[Design],
+    results: list[Result],
+    step: str,
+    num_shown: int,
+) -> None:
     record = of if isinstance(of, dict) else asdict(of)
     table: Block = (
         ["rank", "design", "sequence", "predicted", "std", "conservative", "source"],
@@ -141,7 +150,7 @@ def _show_round(session: Session, of: Round | dict[str, Any], designs: list[Desi
     )
     more = len(designs) - num_shown
     session.show(
-        {"round": record, "designs": designs, "next": step},
+        {"round": record, "designs": designs, "results": results, "next": step},
         f"round {record['number']} of {record['campaign']} is {record['state']}: {plural(len(designs), 'design')}",
         *([table] if designs else []),
         *([f"and {more:,} more; see: plait round show {record['campaign']}"] if more > 0 else []),
@@ -176,22 +185,36 @@ def export(
 def import_results(
     session: Session,
     campaign: CampaignName,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: design_id,value[,replicate][,status ok|failed].")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV: design_id,value[,assay][,replicate][,status ok|failed].")
+    ],
 ) -> None:
-    """Register readings of the ordered round; they may come in parts."""
+    """Register readings of the ordered round; they may come in parts.
+
+    With several assays, the column assay names the dataset that each reading belongs to.
+    """
     with session.open() as home:
         of, num_new, said = home.results.import_(campaign, file)
         _show_state(session, home, of, plural(num_new, "new reading"), *notes(said), num_new=num_new, notes=said)
 
 
 def close(session: Session, campaign: CampaignName) -> None:
-    """Close the measured round: its readings join the dataset."""
+    """Close the measured round: its readings join the dataset of their assay."""
     with session.open() as home:
-        closed, version, num_open = home.round.close(campaign)
-        wells = f"{plural(num_open, 'well')} without a reading became failed"
-        said = f"{version.dataset} version {version.number}: {plural(version.num_measurements, 'reading')}"
-        lines = [wells, said] if num_open else [said]
-        _show_state(session, home, closed, *lines, num_failed_open_wells=num_open, dataset_version=version)
+        closed, own, num_open = home.round.close(campaign)
+        versions = [own]
+        for assay in closed.further:
+            versions += [v for v in home.data.show(assay.dataset) if v.id == assay.next_version_id]
+        lines = []
+        for version in versions:
+            where = f" in {version.dataset}" if closed.further else ""
+            if num := num_open[version.dataset]:
+                lines.append(f"{plural(num, 'well')} without a reading{where} became failed")
+            lines.append(f"{version.dataset} version {version.number}: {plural(version.num_measurements, 'reading')}")
+        facts_: dict[str, Any] = {"num_failed_open_wells": sum(num_open.values()), "dataset_version": own}
+        if closed.further:
+            facts_ |= {"num_failed_open_wells_by_assay": num_open, "further_versions": versions[1:]}
+        _show_state(session, home, closed, *lines, **facts_)
 
 
 def report(

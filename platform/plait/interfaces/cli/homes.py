@@ -68,7 +68,9 @@ def outcome_document(data: ReportData) -> dict[str, Any]:
 
 def outcome_tables(data: ReportData) -> list[Block]:
     """Methods and rounds as tables."""
-    from plait.reporting.tables import method_table, round_table
+    from plait.reporting.tables import further_table, method_table, round_table
 
     blocks: list[Block] = ["", "Methods, on round 1's data", method_table(data)] if data.methods else []
-    return [*blocks, "", "Rounds", round_table(data), ""]
+    further = further_table(data)
+    beside: list[Block] = ["", "Further assays", further] if further[1] else []
+    return [*blocks, "", "Rounds", round_table(data), *beside, ""]

@@ -123,9 +123,12 @@ def sample(
     session: Session,
     model: Annotated[str, typer.Option(metavar="NAME", help="NAME, NAME@ALIAS or NAME@VERSION of a prior or policy.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Designs.")] = 10,
-    sampler: Annotated[str, typer.Option(help="Such as ancestral or best_of_n.")] = "ancestral",
+    sampler: Annotated[str, typer.Option(help="A sampler by name, such as ancestral, best_of_n, svdd_pm or smc.")] = "ancestral",
     settings: Settings = None,
     reward: Annotated[str | None, typer.Option(metavar="NAME", help="If one is needed [the policy's own].")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Measurements, if they are needed [the model's own].")
+    ] = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="One sequence a line, or .csv [stdout].")] = None,
 ) -> None:
@@ -134,7 +137,13 @@ def sample(
 
     with session.open() as home:
         drawn = home.sample(
-            model, n, sampler=sampler, settings=parse_settings(settings or []), seed=seed, reward=reward
+            model,
+            n,
+            sampler=sampler,
+            settings=parse_settings(settings or []),
+            seed=seed,
+            reward=reward,
+            dataset=dataset,
         )
     text = "".join(f"{sequence}\n" for sequence in drawn.sequences)
     if output is not None:
