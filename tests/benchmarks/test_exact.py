@@ -88,6 +88,20 @@ def test_laws_and_values_are_what_log_prob_says(space, settings):
 
 
 @pytest.mark.parametrize("settings", [*INDEPENDENT, ONE_BY_ONE])
+def test_masks_fall_evenly_from_all_to_none(settings):
+    model = perturbed(**settings)
+    chain = ExactChain(model)
+    masks = (chain.states == model.mask_token).sum(1).double()
+    expected = [len(model.free) * (1 - step / model.num_steps) for step in range(model.num_steps + 1)]
+    assert [float(law @ masks) for law in chain.laws()] == pytest.approx(expected, abs=1e-9)
+    state = model.init_state(4000)
+    for step, mean in enumerate(expected[1:]):
+        state = model.transition(state, step).sample(generator(step))
+        assert float((state == model.mask_token).sum(1).double().mean()) == pytest.approx(mean, abs=0.1)
+    assert int((state == model.mask_token).sum()) == 0
+
+
+@pytest.mark.parametrize("settings", [*INDEPENDENT, ONE_BY_ONE])
 def test_draws_and_steps_follow_the_exact_law(settings):
     model = perturbed(**settings)
     chain = ExactChain(model)

@@ -8,20 +8,11 @@ import pytest
 from plait.campaign.proposing import _next_round, open_turn
 from plait.campaign.records import Design, RoundState
 from plait.design.errors import BadInputError, ConfigError, NotFoundError, WrongStateError
-from plait.interfaces.cli.homes import outcome_tables
 from plait.interfaces.cli.main import main
 
 CONFIG = {"name": "c", "dataset": "psi", "assays": [{"dataset": "kd"}, {"dataset": "tm"}]}
 ASSAYS, GOALS = ("psi", "kd", "tm"), ("maximize", "minimize", "maximize")
 IDS = [f"c-r1-{rank:03d}" for rank in (1, 2, 3)]
-TINY = {
-    "finetune": {"settings": {"num_updates": 2, "batch_size": 8}},
-    "prior": {"settings": {"num_pretrain_steps": 10, "width": 16, "num_steps": 4}},
-    "reward": {"members": 2, "settings": {"steps": 20, "families": ["mlp"]}},
-    "judge": {"settings": {"steps": 20, "members": 2, "families": ["mlp"]}},
-    "filter": {"support_gate": False},
-    "batch": {"size": 9, "num_candidates": 64},
-}
 BATCH = ("AAAAAA", "CCCCCC", "GGGGGG")
 
 
@@ -214,25 +205,3 @@ def test_bad_files_are_refused_whole(ordered, tmp_path):
     with pytest.raises(BadInputError) as caught:
         ordered.results.import_("c", results(tmp_path, f"{IDS[0]},kd,1,ok"))
     assert "in kd is registered as 2;" in caught.value.problems[0].reason
-
-
-def test_a_whole_round_of_several_assays_ends_in_the_report(home, tmp_path):
-    home.campaign.create({"name": "e", "dataset": "psi", "assays": [{"dataset": "kd"}], "rounds": 1, **TINY})
-    home.round.propose("e")
-    designs = home.round.designs("e")
-    assert all(set(d.details["assays"]) == {"kd"} for d in designs)
-    home.round.approve("e")
-    home.round.export("e", tmp_path / "order.csv")
-    rows = [f"{d.design_id},psi,{d.rank},ok" for d in designs]
-    rows += [f"{d.design_id},kd,{-10 * d.rank},ok" for d in designs[:-1]]
-    assert str(home.results.import_("e", results(tmp_path, *rows))[0].state) == "measuring"
-    assert home.round.close("e")[2] == {"psi": 0, "kd": 1}
-    data = home.report("e", tmp_path / "report.html")
-    [summary] = data.rounds
-    [kd] = summary.further
-    assert summary.measured == tuple(float(d.rank) for d in designs)
-    assert kd.measured == (*(-10.0 * d.rank for d in designs[:-1]), None)
-    assert (kd.name, kd.unit, kd.goal) == ("kd", "kd unit", "minimize")
-    assert kd.predicted_mean == tuple(d.details["assays"]["kd"]["predicted_mean"] for d in designs)
-    assert "The further assays" in (tmp_path / "report.html").read_text()
-    assert "Further assays" in outcome_tables(data)

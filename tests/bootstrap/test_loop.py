@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import plait
@@ -147,6 +148,33 @@ def test_results_come_in_parts_and_open_wells_become_failed(home, tmp_path):
     assert version.num_measurements == 301
     with home.registry.begin() as uow:
         assert uow.readings(version.id).values[-1] == 1.5
+
+
+def test_several_assays_are_predicted_measured_and_reported(home, offline, tmp_path):
+    cost = np.array([s.count("G") + 0.1 * s.count("A") for s in offline.sequences])
+    write_table(tmp_path / "cost.csv", replace(offline, values=cost))
+    home.data.import_(tmp_path / "cost.csv", dataset="cost", alphabet="dna", unit="EUR", goal="minimize")
+    few = {"batch": {"size": 9, "num_candidates": 64}, "filter": {"support_gate": False}}
+    home.campaign.create(
+        {"name": "c", "dataset": "splice", "assays": [{"dataset": "cost"}], "rounds": 1, **TINY, **few}
+    )
+    home.round.propose("c")
+    designs = home.round.designs("c")
+    home.round.approve("c")
+    home.round.export("c", tmp_path / "order.csv")
+    rows = [f"{d.design_id},splice,{d.rank}" for d in designs]
+    rows += [f"{d.design_id},cost,{-10 * d.rank}" for d in designs[:-1]]
+    (tmp_path / "r.csv").write_text("\n".join(["design_id,assay,value", *rows]) + "\n")
+    assert str(home.results.import_("c", tmp_path / "r.csv")[0].state) == "measuring"
+    assert home.round.close("c")[2] == {"splice": 0, "cost": 1}
+    [summary] = home.report("c", tmp_path / "report.html").rounds
+    [further] = summary.further
+    assert summary.measured == tuple(float(d.rank) for d in designs)
+    assert further.measured == (*(-10.0 * d.rank for d in designs[:-1]), None)
+    assert (further.name, further.unit, further.goal) == ("cost", "EUR", "minimize")
+    assert further.predicted_mean == tuple(d.details["assays"]["cost"]["predicted_mean"] for d in designs)
+    assert further.measured_spearman is not None
+    assert "The further assays" in (tmp_path / "report.html").read_text()
 
 
 def test_the_comparison_and_the_report(home, tmp_path):

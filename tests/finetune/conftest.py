@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from plait.benchmarks.exact import ExactChain, tabular_policy, total_variation
 from plait.design.alphabets import DNA
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
@@ -110,3 +111,62 @@ def _make_dataset():
 @pytest.fixture(name="initialise")
 def _initialise():
     return initialise
+
+
+def order_free(length):
+    """A tabular prior, one position per step, whose letters are the conditionals of one law drawn at random."""
+    space = DesignSpace.from_template(DNA, "N" * length)
+    config = masked_diffusion.Config(width=8, unmasking="one_by_one")
+    prior = tabular_policy(masked_diffusion.init(config, space, generator()))
+    law = torch.randn(4**length, generator=generator(), dtype=torch.float64).softmax(0)
+    set_law(prior, law)
+    return prior
+
+
+def set_law(model, law):
+    """Fill a tabular model with the conditionals of a law over all designs."""
+    chain = ExactChain(model)
+    can_become = ((chain.states[:, None] == model.mask_token) | (chain.states[:, None] == chain.designs)).all(-1)
+    letters = nn.functional.one_hot(chain.designs, model.mask_token).double().flatten(1)
+    table = can_become.double() @ (law[:, None] * letters)
+    with torch.no_grad():
+        model.network.backbone.leave.weight.copy_(table.clamp(min=1e-30).log().t())
+
+
+class ExactProblem:
+    """A prior, an objective and the law that tuning aims at, written out: 4^length designs."""
+
+    def __init__(self, length=3, temperature=0.5):
+        self.prior, self.temperature = order_free(length), temperature
+        self.objective = ConservativeReward(PairReward(self.prior.space, is_differentiable=False), None, 0.0, 2.0)
+        self.chain = ExactChain(self.prior)
+        self.value = self.objective(self.chain.designs).conservative / 2.0
+        self.target = self.chain.target(self.value, temperature)
+
+    def distance(self, policy):
+        """Total variation between a policy's law and the target."""
+        return total_variation(ExactChain(policy).law(), self.target)
+
+    def begin(self, tuner, seed=1, **settings):
+        config = tuner.Config(kl_weight=self.temperature, **settings)
+        return tuner.init(config, self.prior, self.objective, None, generator(seed))
+
+    def tune(self, tuner, seed=1, **settings):
+        """The policy after all updates, the last third of them at a fifth of the learning rate."""
+        state = self.begin(tuner, seed, **settings)
+        while not state.is_finished:
+            tuner.step(state)
+            if state.step == state.config.num_updates * 2 // 3:
+                for group in state.optimiser.param_groups:
+                    group["lr"] /= 5
+        return state.policy
+
+
+@pytest.fixture(name="make_exact")
+def _make_exact():
+    return ExactProblem
+
+
+@pytest.fixture(name="set_law")
+def _set_law():
+    return set_law

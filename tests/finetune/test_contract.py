@@ -136,6 +136,18 @@ def test_two_workers_agree_and_end_where_one_with_their_batch_does(name, runs, b
 
 
 @each
+def test_one_optimiser_serves_the_whole_run_and_gradients_are_averaged_before_each_of_its_updates(name, begin):
+    state, calls = begin(TUNERS[name]), []
+    optimiser = state.optimiser
+    for _ in range(3):
+        TUNERS[name].step(state, calls.append)
+    assert state.optimiser is optimiser
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    assert {id(p) for p in parameters} == trained(state)
+    assert {int(optimiser.state[p]["step"]) for p in parameters} == {len(calls)}
+
+
+@each
 def test_config_is_frozen_documented_and_closed(name):
     config = TUNERS[name].Config()
     assert {"num_updates", "batch_size"} <= set(type(config).model_fields)

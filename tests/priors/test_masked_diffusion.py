@@ -62,6 +62,21 @@ def test_pretraining_learns_the_pattern_and_keeps_it():
     assert not any(p.requires_grad for p in prior.network.parameters())
 
 
+def test_averaged_weights_of_a_short_run_are_not_the_initial_ones():
+    state = pretrain_init(SMALL, init(SMALL, SPACE, generator(1)), corpus(200), generator())
+    first = [p.clone() for p in state.average.network.parameters()]
+    for _ in range(20):
+        pretrain_step(state)
+    moved, behind = (
+        sum(
+            float((a - b).detach().square().sum())
+            for a, b in zip(state.average.network.parameters(), others, strict=True)
+        )
+        for others in (first, state.prior.network.parameters())
+    )
+    assert behind < moved
+
+
 def test_the_cnn_learns_too():
     state, _ = train(
         SMALL.model_copy(update={"backbone": "cnn", "learning_rate": 3e-3, "num_pretrain_steps": 300}), corpus(400)

@@ -13,7 +13,7 @@ from plait.samplers import cfg, ddom
 
 BOTH = [cfg, ddom]
 SPACE = DesignSpace.from_template(DNA, "NNNNN")
-QUICK = {"num_bins": 4, "num_train_steps": 300, "patience": 4}
+QUICK = {"num_bins": 4, "num_train_steps": 200, "train_batch_size": 64, "learning_rate": 3e-3}
 
 
 def measured(space=SPACE, n=300, noise=0.1):
@@ -36,9 +36,11 @@ def _prior(make_prior):
 
 @pytest.fixture(name="teach")
 def _teach(prior, generator):
-    return lambda sampler, **s: sampler.prepare(
-        sampler.Config(**{**QUICK, **s}), prior, None, measured(), generator(), lambda *_: None
-    )
+    def teach(sampler, noise=0.1, **settings):
+        config = sampler.Config(**{**QUICK, **settings})
+        return sampler.prepare(config, prior, None, measured(noise=noise), generator())
+
+    return teach
 
 
 def carries(tokens):
@@ -64,18 +66,17 @@ def test_a_guided_step_is_the_formula(teach, generator):
 
 @pytest.mark.parametrize("sampler", BOTH)
 def test_designs_carry_what_the_best_bin_has_and_more_so_with_guidance(sampler, prior, teach, generator):
-    state = teach(sampler)
+    state = teach(sampler, noise=0.4)
     plain = carries(prior.draw(1000, generator()))
     shares = [
         carries(sampler.sample(replace(state, config=sampler.Config(guidance=g)), 1000, generator(1)).tokens)
         for g in (0.0, 1.0, 4.0)
     ]
     print(sampler.__name__, plain, shares, state.bounds)
-    assert shares[0] > plain + 0.25
-    assert shares[0] - 0.02 < shares[1] <= shares[2] + 0.02
+    assert shares[1] > plain + 0.25
+    assert shares[0] < shares[1] < shares[2]
     assert shares[2] > 0.9
-    assert state.bounds[2] > state.bounds[1] > state.bounds[0] - 0.3
-    assert state.bounds[2] > state.bounds[0]
+    assert state.bounds[2] > max(state.bounds[:2])
 
 
 @pytest.mark.parametrize("sampler", BOTH)
@@ -145,17 +146,22 @@ def test_ddom_weights_by_hand():
     by_hand = [mass[0] / 0.5] * 4 + [mass[1] / 0.25] * 2 + [mass[2] / 0.25] * 2
     assert ddom.value_weights(values, 4, smoothing) == pytest.approx(np.array(by_hand))
     assert by_hand[-1] == pytest.approx(4.0, abs=0.01)
-    # 99 low and one high: 100 times the weight of an even share, cut at 5.
+    assert np.mean(by_hand) == pytest.approx(1)
+    # 99 low and one high, temp 1: the high one would weigh 69, and is cut to 5.
+    low, high = np.exp(-0.9) * 0.99 / 0.991, 0.01 / 0.011
     cut = ddom.value_weights(np.array([0.0] * 99 + [1.0]), 10, 1e-3)
-    assert cut[-1] == 5.0
-    assert (cut[:-1] < 1e-6).all()
+    assert cut == pytest.approx(np.array([low / (low + high) / 0.99] * 99 + [5.0]))
 
 
-def test_ddom_weights_have_mean_1_and_rise_with_the_value():
+def test_ddom_weights_bear_values_that_share_the_maximum():
+    weights = ddom.value_weights(np.array([0.0] * 50 + [1.0] * 50), 20, 1e-3)
+    assert weights == pytest.approx(np.array([0.0] * 50 + [2.0] * 50))
+
+
+def test_ddom_weights_rise_with_the_value_and_know_no_unit():
     values = np.random.default_rng(0).random(500)
     weights = ddom.value_weights(values, 10, 1e-3)
-    assert 0.9 < weights.mean() <= 1 + 1e-9
-    assert (np.diff(weights[np.argsort(values)]) > -0.2).all()
+    assert 0.5 < weights.mean() <= 1 + 1e-9
     assert weights[values > 0.9].mean() > 3 * weights[values < 0.5].mean()
     shifted = ddom.value_weights(7 * values - 3, 10, 1e-3)
     assert shifted == pytest.approx(weights, rel=1e-6)

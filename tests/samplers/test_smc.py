@@ -9,9 +9,11 @@ import torch
 from plait.benchmarks.exact import ExactChain, sampling_floor, total_variation
 from plait.design.alphabets import DNA
 from plait.design.errors import ConfigError, RunFailedError
+from plait.design.records import no_progress
 from plait.design.space import DesignSpace
 from plait.rewards.conservatism import ObjectiveValue
 from plait.samplers import _smc, smc, tds
+from plait.samplers._gradients import slopes
 from torch import nn
 
 SPACE = DesignSpace.from_template(DNA, "NNYN")
@@ -99,7 +101,8 @@ def test_the_weighted_law_nears_the_target_like_one_over_root_n(name, exact, gen
     sampler, settings = FILTERS[name]
     prior, chain, value = exact(make_prior)
     target = chain.target(value, TEMPERATURE)
-    state = prepare(sampler, prior, Motif(4), temperature=TEMPERATURE, is_resampled=False, **settings)
+    settings = {"temperature": TEMPERATURE, "is_resampled": False, "population_size": None, **settings}
+    state = prepare(sampler, prior, Motif(4), **settings)
 
     def distance(n, repeats):
         drawn = [sampler.sample(state, n, generator(seed)) for seed in range(repeats)]
@@ -115,19 +118,23 @@ def test_the_weighted_law_nears_the_target_like_one_over_root_n(name, exact, gen
 @pytest.mark.parametrize("sampler", [smc, tds])
 def test_the_final_draw_makes_all_designs_count_alike(sampler, exact, generator, make_prior, prepare):
     prior, chain, value = exact(make_prior)
-    state = prepare(sampler, prior, Motif(4), temperature=TEMPERATURE)
+    target = chain.target(value, TEMPERATURE)
+    state = prepare(sampler, prior, Motif(4), temperature=TEMPERATURE, population_size=None)
     drawn = sampler.sample(state, 4000, generator(1))
-    assert not drawn.log_weights.any()
-    assert total_variation(chain.empirical(drawn.tokens), chain.target(value, TEMPERATURE)) < 0.1
-    first_half = chain.empirical(drawn.tokens[:2000])
-    assert total_variation(first_half, chain.target(value, TEMPERATURE)) < 0.12
+    assert float(drawn.log_weights.abs().max()) < 1e-6
+    assert total_variation(chain.empirical(drawn.tokens), target) < 0.1
+    assert total_variation(chain.empirical(drawn.tokens[:2000]), target) < 0.12
     weighted = replace(state, config=state.config.model_copy(update={"is_resampled": False}))
     assert sampler.sample(weighted, 4000, generator(1)).log_evidence == drawn.log_evidence
+    small = sampler.sample(prepare(sampler, prior, Motif(4), temperature=TEMPERATURE), 4000, generator(2))
+    assert 125 < len(small.log_weights.unique()) <= 250
+    assert float(small.log_weights.double().logsumexp(0)) == pytest.approx(math.log(4000), abs=1e-4)
+    assert total_variation(chain.empirical(small.tokens, small.log_weights), target) < 0.1
 
 
 def test_without_resampling_it_is_importance_sampling_from_the_prior(exact, generator, make_prior, prepare):
     prior, chain, value = exact(make_prior)
-    settings = {"temperature": 0.05, "is_resampled": False}
+    settings = {"temperature": 0.05, "is_resampled": False, "population_size": None}
     plain = smc.sample(prepare(smc, prior, Motif(4), ess_threshold=0.0, **settings), 3000, generator(2))
     expected = value[chain.index(plain.tokens)] / 0.05 - plain.log_evidence
     assert torch.allclose(plain.log_weights.double(), expected, atol=1e-4)
@@ -222,7 +229,7 @@ def test_extreme_temperatures_neither_overflow_nor_lose_all(
 def test_designs_worth_minus_infinity_are_never_drawn_and_bias_nothing(exact, generator, make_prior, prepare):
     prior, chain, _ = exact(make_prior)
     value = Forbidding(4)(chain.designs).conservative.double() / 4.0
-    state = prepare(smc, prior, Forbidding(4), temperature=TEMPERATURE, ess_threshold=1.0)
+    state = prepare(smc, prior, Forbidding(4), temperature=TEMPERATURE, ess_threshold=1.0, population_size=50)
     log_evidence = [smc.sample(state, 100, generator(seed)).log_evidence for seed in range(100)]
     found = torch.tensor(log_evidence).exp()
     expected = math.exp(chain.log_evidence(value, TEMPERATURE))
@@ -230,7 +237,8 @@ def test_designs_worth_minus_infinity_are_never_drawn_and_bias_nothing(exact, ge
     assert float(found.std()) / 10 < 0.05 * expected
     drawn = smc.sample(state, 2000, generator())
     assert bool((drawn.tokens[:, 0] < 2).all())
-    assert total_variation(chain.empirical(drawn.tokens), chain.target(value, TEMPERATURE)) < 0.1
+    drawn_law = chain.empirical(drawn.tokens, drawn.log_weights)
+    assert total_variation(drawn_law, chain.target(value, TEMPERATURE)) < 0.1
 
 
 class Constant(Motif):
@@ -277,6 +285,8 @@ def test_tds_asks_the_network_of_a_state_once_plain_and_once_for_the_gradient(ge
     drawn = tds.sample(prepare(tds, prior, goal, ess_threshold=0.0, temperature=1.0), 50, generator())
     assert drawn.num_forwards <= 2 * (1 + 4 * 50)
     assert sum(goal.rows_of_calls) <= 1 + 4 * 50 + 50
+    alone = tds.sample(prepare(tds, prior, goal), 1, generator(1))
+    assert 8 <= alone.num_forwards <= 10  # the start and four fillings, but that of the last step
     assert all(parameter.grad is None for parameter in prior.network.parameters())
 
 
@@ -378,6 +388,24 @@ class Well:
         return ObjectiveValue(value, value, torch.zeros_like(value))
 
 
+def test_what_was_seen_goes_with_its_particle(generator):
+    walk, well, draws = Walk(), Well(), generator()
+
+    def look(transition, seen):
+        return slopes(walk, well, transition.state, seen)
+
+    def propose(transition, seen):
+        assert torch.equal(seen.states, transition.state)
+        assert torch.equal(seen.values, well(transition.state).conservative.double())
+        assert torch.equal(seen.gradients, well.centre - transition.state)
+        return transition.sample(draws), torch.zeros(len(seen.values))
+
+    config = smc.Config(temperature=0.1, ess_threshold=1.0)
+    transition, log_weights, _ = _smc.run(walk, 60, config, look, propose, draws, no_progress)
+    assert len(transition.state) == len(log_weights) == 60
+    assert len(log_weights.unique()) > 4
+
+
 @pytest.mark.parametrize(
     ("sampler", "settings", "decay"),
     [(smc, {}, 0.8), (smc, {"ess_threshold": 1.0}, 1.0), (tds, {}, 1.0), (tds, {"scale": -0.3}, 1.0), (tds, {}, 0.8)],
@@ -387,7 +415,7 @@ def test_nothing_assumes_tokens(sampler, settings, decay, generator, prepare):
     precision = 1 / walk.variance + 1 / temperature
     mean, spread = well.centre / temperature / precision, precision**-0.5
     each = -0.5 * math.log1p(walk.variance / temperature) - well.centre**2 / 2 / (walk.variance + temperature)
-    state = prepare(sampler, walk, well, temperature=temperature, is_resampled=False, **settings)
+    state = prepare(sampler, walk, well, temperature=temperature, is_resampled=False, population_size=None, **settings)
     drawn = [sampler.sample(state, 1000, generator(seed)) for seed in range(20)]
     means = torch.stack([s.log_weights.softmax(0) @ s.tokens for s in drawn])
     evidence = torch.tensor([s.log_evidence - float(each.sum()) for s in drawn]).exp()

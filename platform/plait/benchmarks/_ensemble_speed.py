@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -53,11 +54,8 @@ def _times(model: Ensemble, family: Family, tokens: Tensor, repeats: int) -> dic
     expected = model.predict(tokens).members
     for way in ways.values():
         torch.testing.assert_close(way(_letters(tokens)), expected, rtol=1e-3, atol=1e-4)
-    actions: dict[str, Callable[[], Tensor]] = {
-        name: lambda way=way: way(_letters(tokens))
-        for name, way in ways.items()  # type: ignore[misc]
-    }
-    actions["ours"] = lambda: model.predict(tokens).members
+    actions = {name: partial(_of_letters, way, tokens) for name, way in ways.items()}
+    actions["ours"] = partial(_of_tokens, model, tokens)
     best = dict.fromkeys(actions, float("inf"))
     with torch.no_grad():
         for _ in range(repeats):
@@ -66,19 +64,30 @@ def _times(model: Ensemble, family: Family, tokens: Tensor, repeats: int) -> dic
     return best
 
 
+def _of_tokens(model: Ensemble, tokens: Tensor) -> Tensor:
+    return model.predict(tokens).members
+
+
+def _of_letters(way: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    return way(_letters(tokens))
+
+
 def _letters(tokens: Tensor) -> Tensor:
     return functional.one_hot(tokens, DNA.size).float()
 
 
 def _seconds(action: Callable[[], Tensor], device: str) -> float:
     """Mean time of as many calls as a tenth of a second holds, at most 20."""
-    calls, start = 0, time.perf_counter()
-    while calls < 20 and time.perf_counter() - start < 0.1:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    calls, start = 0, clock()
+    while calls < 20 and clock() - start < 0.1:
         action()
         calls += 1
     if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def _member_weights(network: MemberNetwork) -> list[dict[str, Tensor]]:

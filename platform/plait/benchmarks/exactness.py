@@ -45,6 +45,8 @@ OWES = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "cfg": {"num_train_steps": 400},
     "ddom": {"num_train_steps": 400},
+    "smc": {"is_resampled": False},
+    "tds": {"is_resampled": False},
     "svdd_pm": {"batch_size": 4096},
     "svdd_mc": {"batch_size": 4096},
     "svdd_r": {"batch_size": 4096},
@@ -59,7 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "min_effective": 0.0, "clip": 1e3,
     },
     "path_consistency": {
-        "num_updates": 150, "batch_size": 1024, "replay_size": 16_384, "fit_size": 2048, "learning_rate": 0.05,
+        "num_updates": 100, "batch_size": 1024, "replay_size": 16_384, "fit_size": 2048, "learning_rate": 0.05,
         "value_learning_rate": 3e-3, "clip": 1e3,
     },
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Plait's methods against plain forms of the published loops: `python -m plait.benchmarks.method_speed [--part NAME]`.
 
-The network is the published one: 20 convolutions, 128 wide, 128 steps, random weights. Each ratio is taken in one run on
-one thread, same weights, same batch, the variants in turn, the shortest of the repeats:
+The network is the published one: 20 convolutions, 128 wide, 128 steps, random weights. Each ratio is taken in one run,
+same weights, same batch, the variants in turn, the shortest of the repeats. On a CPU the seconds are those that one
+thread was at work, so that other work on the machine counts little:
 
     ratio         plain loop, network as published (padded Conv1d layers) / ours
     ratio (loop)  the same plain loop over Plait's own forward of that network / ours: what the method alone gains
@@ -38,7 +39,7 @@ NUM_STEPS = 128
 NUM_SOFT = 50
 KL_WEIGHT = 0.01
 TEMPERATURE = 0.1
-OURS = {
+OURS: dict[str, dict[str, object]] = {
     "float32": {"activation_checkpointing": False},
     "float32, recomputed": {"activation_checkpointing": True},
     "bfloat16": {"activation_checkpointing": False, "precision": "bfloat16"},
@@ -223,7 +224,7 @@ def _compare(
     repeats: int,
 ) -> None:
     """Both plain loops and ours in turn; ours once more with a clock around the network."""
-    actions = {
+    actions: dict[str, Callable[[], object]] = {
         PLAIN: partial(plain, conv1d_network(prior.network)),
         PLAIN_LOOP: partial(plain, prior.network),
         "ours": ours,
@@ -271,8 +272,9 @@ def _seconds(actions: dict[str, Callable[[], object]], repeats: int, device: str
 
 
 def _now(device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
     return time.perf_counter()
 
 

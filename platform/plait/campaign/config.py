@@ -236,9 +236,7 @@ class CampaignConfig(_Section):
         if self.objective.weight == 0 and not any(a.weight for a in self.assays):
             raise ValueError("every assay has weight 0: nothing would be optimised")
         if not self.assays and self.objective.scalarisation != "weighted_sum":
-            raise ValueError(
-                f"objective.scalarisation {self.objective.scalarisation} needs several assays"
-            )
+            raise ValueError(f"objective.scalarisation {self.objective.scalarisation} needs several assays")
         return self
 
     @property

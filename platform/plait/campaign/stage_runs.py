@@ -66,7 +66,7 @@ def _record(turn: Turn, stage: str, number: int, key: str, outcome: Outcome, sec
                 turn.ports,
                 f"{name}-{model.suffix}",
                 model,
-                turn.version,
+                model.version or turn.version,
                 f"{name}/{number}/{stage}/{key[:16]}",
                 done.id,
             )

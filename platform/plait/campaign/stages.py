@@ -122,7 +122,10 @@ def fit_reward(turn: Turn) -> Outcome:
         details = {"role": role, "assay": name, "num_items": len(task.dataset), "calibration": calibration}
         suffix = "reward" if role == "final" else f"reward-{role}"
         suffix += "" if name == turn.own.name else f"-{name}"
-        models.append(NewModel(suffix, "reward", task.algorithm, made[name][role], details, params=task.settings))
+        version = next(assay.version for assay in turn.assays if assay.name == name)
+        models.append(
+            NewModel(suffix, "reward", task.algorithm, made[name][role], details, params=task.settings, version=version)
+        )
     own = made.pop(turn.own.name)
     return Outcome(own | {"further": made}, tuple(models))
 

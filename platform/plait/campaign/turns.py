@@ -25,7 +25,10 @@ from plait.rewards.conservatism import Kind, Objective
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model that a stage made: name suffix, kind, algorithm, artifact and what to show of it."""
+    """A model that a stage made: name suffix, kind, algorithm, artifact and what to show of it.
+
+    version is the dataset version it was made from, the campaign's own by default.
+    """
 
     suffix: str
     kind: str
@@ -34,6 +37,7 @@ class NewModel:
     details: dict[str, Any]
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
+    version: DatasetVersion | None = None
 
 
 @dataclass(frozen=True)

@@ -220,8 +220,9 @@ def _accumulate(state: PathState, replay: Replay, rows: Tensor) -> float:
     gained = torch.cat([torch.zeros_like(log_ratio[:1]), log_ratio.cumsum(0)])
     levels = torch.cat([values, replay.worth[None, rows]]) / state.kl_weight - gained
     loss = imbalance(levels, state.config.subtrajectory_decay).mean()
+    (slopes,) = torch.autograd.grad(loss, log_ratio, retain_graph=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    for t, slope in enumerate(log_ratio.grad if log_ratio.grad is not None else []):
+    for t, slope in enumerate(slopes):
         log_prob = state.policy.transition(states[t], t).log_prob(states[t + 1])
         (slope * log_prob).sum().backward()
     return float(loss.detach())
@@ -237,9 +238,8 @@ def _first_value(
     config: Config, prior: DiffusionPrior, objective: Objective, weight: float, device: torch.device
 ) -> StateValue:
     """The constant T log E_prior[exp(reward / T)], from draws that are the same on all workers."""
-    shared = Generator(device).manual_seed(0)
-    value = StateValue(prior, config.value_width, shared).to(device)
-    designs = prior.decode(prior.draw(START_DRAWS, shared))
+    value = StateValue(prior, config.value_width, Generator().manual_seed(0)).to(device)
+    designs = prior.decode(prior.draw(START_DRAWS, Generator(device).manual_seed(0)))
     worth = _rollouts.judge(objective, designs).conservative / objective.assay_std
     constant = weight * (worth / weight).logsumexp(0) - weight * math.log(START_DRAWS)
     with torch.no_grad():

@@ -17,8 +17,8 @@ With u(x) = (r - scale * g) / assay_std the maximum over all laws p of designs f
     p* proportional to p_previous^(a / (a + b)) p_prior^(b / (a + b)) exp(u / (a + b)).
 
 So one round tilts by the temperature a + b. If u did not change, k rounds from the prior would give the law p_prior
-exp(u / T_k) with 1 / T_k = (1 - (a / (a + b))^k) / b: b alone is the temperature in the end, and a says how slowly it is
-reached.
+exp(u / T_k) with 1 / T_k = (1 - (a / (a + b))^k) / b: b alone is the temperature in the end, and a says how slowly it
+is reached.
 
 Known limits: those of direct backpropagation (biased straight-through gradients, a differentiable reward).
 """

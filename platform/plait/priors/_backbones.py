@@ -12,6 +12,9 @@ from torch.nn import functional
 class ResidualMlp(nn.Module):
     """All positions at once through `depth` residual layers of `width`; for short designs."""
 
+    shifted = "enter.bias"
+    """The parameter that a condition adds to."""
+
     def __init__(self, length: int, num_letters: int, width: int, depth: int) -> None:
         super().__init__()
         self.shape = (length, num_letters)
@@ -22,7 +25,7 @@ class ResidualMlp(nn.Module):
         self.leave = nn.Linear(width, length * num_letters)
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Logits (n, L, V) of x (n, L, V+1); `shift` (width,) or (n, width) is added to what the first layer says."""
+        """Logits (n, L, V) of x (n, L, V+1); `shift` (width,) or (n, width) is added to the first layer's bias."""
         entered = self.enter(x.flatten(1))
         hidden = functional.silu(entered if shift is None else entered + shift)
         for block in self.blocks:
@@ -38,6 +41,9 @@ class DilatedCnn(nn.Module):
     of the time embedding: the masks tell the time, and libraries are aligned.
     """
 
+    shifted = "position"
+    """The parameter that a condition adds to."""
+
     def __init__(self, length: int, num_letters: int, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         self.enter = nn.Conv1d(num_letters + 1, width, kernel, padding="same")
@@ -51,9 +57,9 @@ class DilatedCnn(nn.Module):
         self.leave = nn.Conv1d(width, num_letters, 1)
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Logits (n, L, V) of x (n, L, V+1); `shift` (width,) or (n, width) is added to what the first layer says."""
-        entered = _convolve(x, self.enter)
-        hidden = functional.relu(entered if shift is None else entered + shift[..., None, :]) + self.position.T
+        """Logits (n, L, V) of x (n, L, V+1); `shift` (width, L) or (n, width, L) is added to the position embedding."""
+        position = self.position if shift is None else self.position + shift
+        hidden = functional.relu(_convolve(x, self.enter)) + position.mT
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             scaled = _normalise(hidden, cast(nn.GroupNorm, norm))
             hidden = hidden + functional.relu(_convolve(scaled, cast(nn.Conv1d, convolution)))

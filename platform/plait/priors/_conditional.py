@@ -1,9 +1,13 @@
 """A masked diffusion model under a condition, and the conditions that measured values give.
 
-A condition y in 0..K-1 adds an embedding e_y, zero at first, to what the first layer of the network says. At a fixed y
-that is a plain model whose first bias has e_y added: fold(y). Additions of low rank to the weights (Hu et al. 2021,
-LoRA: W + B A, B zero at first, W frozen) fold as well, so whatever samples, saves or loads a model needs to know
-nothing of conditions.
+A condition y in 0..K-1 adds an embedding e_y to one parameter of the network: its backbone says which, the first bias
+or the position embedding. At a fixed y that is a plain model with e_y added there: fold(y). Additions of low rank to
+the weights (Hu et al. 2021, LoRA: W + B A, B zero at first, W frozen) fold as well, so whatever samples, saves or loads
+a model needs to know nothing of conditions.
+
+Embeddings start at 0, which leaves the prior's law as it is. Over an untrained prior, whose output layer is 0, they
+start at random: that leaves its law as it is too, and 0 would be a saddle point, where neither layer has a gradient for
+what the conditions tell.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from plait.priors._masking import MaskedDiffusion
 from plait.priors.base import DiffusionPrior
 
 FEWEST_ITEMS = 20
+START = 0.5
+"""Standard deviation of the embeddings over an untrained prior."""
 
 
 class LowRank(nn.Module):
@@ -54,9 +60,11 @@ class Conditional(nn.Module):
     """A copy of a prior that also hears a condition.
 
     Attributes:
+        model: The copy; frozen where there are adapters, else all of its weights are trained.
         num_conditions: K; the conditions are 0..K-1.
-        none: The number K, which stands for no condition: the embedding that stays 0.
-        parts: Adapters, where the copy's own weights are frozen; without them all of its weights are trained.
+        none: The number K, which stands for no condition: its embedding is always 0.
+        embedding: e_y of all conditions, (K, ...), each of the shape of the parameter that it is added to.
+        adapters: Additions to the model's weights, or None.
     """
 
     def __init__(self, prior: DiffusionPrior, num_conditions: int, rank: int = 0, seed: int = 0) -> None:
@@ -66,7 +74,7 @@ class Conditional(nn.Module):
             prior: A masked diffusion model; it is copied.
             num_conditions: K.
             rank: Of the adapters; 0 trains all weights instead.
-            seed: Draws the adapters, so that workers start from the same ones.
+            seed: Draws adapters and embeddings, so that workers start from the same ones.
 
         Raises:
             ConfigError: The prior is no masked diffusion model with one of the backbones that hear a condition.
@@ -78,9 +86,12 @@ class Conditional(nn.Module):
             )
         self.model = prior.clone(is_trainable=rank == 0)
         self.network, self.num_conditions, self.none = self.model.network, num_conditions, num_conditions
-        bias = self.network.get_parameter("backbone.enter.bias")
-        self.embedding = nn.Parameter(bias.new_zeros((num_conditions, len(bias))))
-        drawn = Generator(bias.device).manual_seed(seed)
+        self.shifted = f"backbone.{prior.network.backbone.shifted}"
+        place = self.network.get_parameter(self.shifted)
+        drawn = Generator(place.device).manual_seed(seed)
+        start = torch.randn((num_conditions, *place.shape), generator=drawn, device=place.device)
+        is_untrained = not bool(prior.network.backbone.leave.weight.any())
+        self.embedding = nn.Parameter(START * start if is_untrained else torch.zeros_like(start))
         self.adapters = LowRank(self.network, rank, drawn) if rank else None
 
     def trained(self) -> list[nn.Parameter]:
@@ -88,8 +99,8 @@ class Conditional(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def shift(self, condition: int | Tensor) -> Tensor:
-        """Embeddings (width,) of one condition, or (n, width) of conditions (n,) int64; 0 for none."""
-        return nn.functional.pad(self.embedding, (0, 0, 0, 1))[condition]
+        """Embeddings (...) of one condition, or (n, ...) of conditions (n,) int64; 0 for none."""
+        return torch.cat([self.embedding, torch.zeros_like(self.embedding[:1])])[condition]
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that the adapters change, by name."""
@@ -111,7 +122,7 @@ class Conditional(nn.Module):
         plain = self.model.clone(is_trainable=False)
         for name, weight in self.weights().items():
             plain.network.get_parameter(name).copy_(weight)
-        plain.network.get_parameter("backbone.enter.bias").add_(self.shift(condition))
+        plain.network.get_parameter(self.shifted).add_(self.shift(condition))
         return plain
 
 

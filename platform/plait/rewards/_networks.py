@@ -20,7 +20,7 @@ def _uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> nn.Pa
 
 
 class _MemberHead(nn.Module):
-    """Layers from a member's own inputs (m, n, d) to its hidden units (m, n, h)."""
+    """Layers from a member's own inputs (m, n, d), or inputs of all members (n, d), to its hidden units (m, n, h)."""
 
     def __init__(self, members: int, sizes: tuple[int, ...], generator: Generator) -> None:
         super().__init__()
@@ -30,12 +30,24 @@ class _MemberHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = functional.relu(torch.baddbmm(bias, x, weight))
+            if x.ndim == 2:
+                wide = torch.addmm(bias.flatten(), x, weight.transpose(0, 1).flatten(1))
+                x = functional.relu(wide).view(len(x), len(weight), -1).transpose(0, 1)
+            else:
+                x = functional.relu(torch.baddbmm(bias, x, weight))
         return x
 
 
 class MemberNetwork(nn.Module):
-    """m members; `features` is each member's last hidden layer, `forward` a linear read-out of it."""
+    """m members; `features` is each member's last hidden layer, `forward` a linear read-out of it.
+
+    Attributes:
+        members: m.
+        chunk_letters: Letters of a large batch that are best predicted at a time; measured at L = 50 on a CPU.
+    """
+
+    chunk_letters = 4096
+    """The windows of so many letters fit a core's cache: up to 2 times faster than all at once."""
 
     def __init__(self, members: int, hidden: int, generator: Generator) -> None:
         super().__init__()
@@ -100,11 +112,14 @@ class PositionalConvolution(WideConvolution):
 class LetterPerceptron(MemberNetwork):
     """Two hidden layers on the letters themselves: position is everything."""
 
+    chunk_letters = 16_384
+    """It has no windows: chunks of 4,096 letters take 1.2 to 1.3 times as long."""
+
     def __init__(self, members: int, length: int, letters: int, hidden: int, generator: Generator) -> None:
         super().__init__(members, hidden, generator)
         self.head = _MemberHead(members, (length * letters, hidden, hidden), generator)
 
     def features(self, x: Tensor) -> Tensor:
         """(m, n, h) from a simplex x (n, L, V)."""
-        hidden: Tensor = self.head(x.flatten(1).expand(self.members, -1, -1))
+        hidden: Tensor = self.head(x.flatten(1))
         return hidden

@@ -31,8 +31,8 @@ from plait.rewards.weights import item_weights
 
 Family = Literal["wide_conv", "positional_conv", "mlp"]
 OfSimplex = Callable[[Tensor], Tensor]
-_CHUNK_LETTERS = 4096
-"""Letters per chunk of a large prediction: what fits a core's cache is up to 2 times faster."""
+_ACCELERATOR_CHUNK_LETTERS = 1 << 20
+"""About 1 GB of activations at a time where no cache is to be met."""
 
 
 class Config(BaseModel):
@@ -109,23 +109,30 @@ class Ensemble:
         Args:
             x: Tokens (n, L) int64 (any n; no gradient), or a simplex (n, L, V) float (gradients flow to it).
         """
-        members = _over_chunks(self._members, x, self.space.alphabet.size)
+        members = torch.cat([self._over_chunks(network, network, x) for network in self._families()])
         return Prediction(members * self.scale + self.shift, self.weights.to(members.device), self.unit)
 
     def features(self, x: Tensor) -> Tensor:
         """Last hidden layers of the first fitted family, all its members side by side, (n, d) float32."""
+        first = self._families()[0]
 
         def flat(simplex: Tensor) -> Tensor:
-            hidden = _both_strands(self.space, self._families()[0].features, simplex)
-            return hidden.transpose(1, 2).flatten(0, 1)
+            return first.features(simplex).transpose(1, 2).flatten(0, 1)
 
-        return _over_chunks(flat, x, self.space.alphabet.size).T
+        return self._over_chunks(first, flat, x).T
 
     def _families(self) -> list[MemberNetwork]:
         return [cast(MemberNetwork, network) for network in self.networks.values()]
 
-    def _members(self, x: Tensor) -> Tensor:
-        return torch.cat([_both_strands(self.space, network, x) for network in self._families()])
+    def _over_chunks(self, network: MemberNetwork, function: OfSimplex, x: Tensor) -> Tensor:
+        """function((n, L, V)) -> (k, n) over x by `network`; tokens are cut into chunks and carry no gradient."""
+        if x.is_floating_point():
+            return _both_strands(self.space, function, x)
+        with torch.no_grad():
+            size = network.chunk_letters if x.device.type == "cpu" else _ACCELERATOR_CHUNK_LETTERS
+            chunks = torch.split(x, max(size // x.shape[1], 16))
+            letters = (functional.one_hot(chunk, self.space.alphabet.size).float() for chunk in chunks)
+            return torch.cat([_both_strands(self.space, function, chunk) for chunk in letters], dim=-1)
 
     def save(self, directory: Path) -> str:
         """Write a bundle of kind "reward" and return its content hash."""
@@ -141,15 +148,6 @@ class Ensemble:
         }
         tensors = {name: tensor.cpu().numpy() for name, tensor in self.networks.state_dict().items()}
         return save_bundle(directory, "reward", description, {**tensors, "weights": self.weights.cpu().numpy()})
-
-
-def _over_chunks(function: OfSimplex, x: Tensor, letters: int) -> Tensor:
-    """function((n, L, V)) -> (k, n) over x; tokens are cut into chunks and carry no gradient."""
-    if x.is_floating_point():
-        return function(x)
-    with torch.no_grad():
-        chunks = torch.split(x, max(_CHUNK_LETTERS // x.shape[1], 16))
-        return torch.cat([function(functional.one_hot(chunk, letters).float()) for chunk in chunks], dim=-1)
 
 
 def _both_strands(space: DesignSpace, function: OfSimplex, x: Tensor) -> Tensor:

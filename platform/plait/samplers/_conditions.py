@@ -33,6 +33,7 @@ from plait.samplers.base import Samples
 HELD_OUT_ITEMS = 256
 HELD_OUT_DRAWS = 8
 ROWS_AT_ONCE = 512
+TASK = "teaching the prior conditions"
 Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Weights (n,) of items from their values (n,)."""
 
@@ -48,7 +49,7 @@ class ConditionsConfig(BaseModel):
     guidance: float = Field(1.0, ge=0, le=100, description="gamma: 0 samples the conditional model itself")
     dropout: float = Field(0.1, gt=0, lt=1, description="how often an item is learnt without its condition")
     num_train_steps: int = Field(1000, ge=0, le=1_000_000, description="updates of the conditional model at most")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
     train_batch_size: int = Field(128, ge=1, le=65_536, description="items per update")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     holdout_fraction: float = Field(0.1, gt=0, lt=1, description="share of the items never trained on")
@@ -156,7 +157,7 @@ def _train(
                 mean.lerp_(new, 1 - decay)
         if step % config.validation_interval == 0 or step == config.num_train_steps:
             bound = _bound(average, held_out, masks, held_out.conditions)
-            progress("teaching the prior conditions", step, config.num_train_steps, f"{bound:.3f} nats held out")
+            progress(TASK, step, config.num_train_steps, f"{bound:.3f} nats held out")
             num_stale += 1
             if bound > highest:
                 highest, num_stale, best = bound, 0, copy.deepcopy(average.state_dict())
@@ -164,6 +165,8 @@ def _train(
                 break
     average.load_state_dict(best)
     without = _bound(average, held_out, masks, torch.full_like(held_out.conditions, average.none))
+    told = f"nats held out: the prior {untrained:.3f}, without conditions {without:.3f}, with them {highest:.3f}"
+    progress(TASK, config.num_train_steps, config.num_train_steps, told)
     none, given = average.fold(average.none), average.fold(average.num_conditions - 1)
     return State(config, none, given, (untrained, without, highest))
 

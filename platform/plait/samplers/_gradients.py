@@ -62,7 +62,7 @@ def slopes(prior: DiffusionPrior, objective: Objective, states: Tensor, seen: Sl
 def _at_distinct(prior: DiffusionPrior, objective: Objective, states: Tensor) -> Slopes:
     distinct, which = distinct_rows(states)
     rows = max(1, _ELEMENTS_AT_ONCE // max(1, prior.relax(distinct[:1]).numel()))
-    pieces = [_differentiate(prior, objective, piece) for piece in distinct.split(rows)]
+    pieces = [_differentiate(prior, objective, piece) for piece in torch.split(distinct, rows)]
     values, gradients = (torch.cat(each) for each in zip(*pieces, strict=True))
     if not bool(gradients.isfinite().all()):
         raise RunFailedError(

@@ -3,13 +3,14 @@
 Rollouts x_0, ..., x_T of the prior with rewards r of their designs; v(x_t, t) = c + s z(x_t, t), z a network that
 starts at 0, minimises over the states of all steps
 
-    soft:  E[ exp((r - v) / temperature) + v / temperature ],   c = temperature * log E[exp(r / temperature)],
-    mean:  E[ (r - v)^2 ],                                      c = E[r].
+    soft:  E[ exp((r - v) / b) + v / b ],   c = b log E[exp(r / b)],
+    mean:  E[ (r - v)^2 ],                  c = E[r].
 
-The soft loss (a Bregman divergence) is convex in v, and its derivative vanishes where E[exp((r - v) / temperature) | x_t]
-= 1: at the soft value v = temperature * log E[exp(r / temperature) | x_t]. No average of n terms that is 1 has one above
-n; so beyond n, the number of rollouts, the exponential goes on as a straight line: the minimum stays where it is, and no
-lucky rollout blows up the loss.
+The soft loss (a Bregman divergence) is convex in v; its derivative vanishes where E[exp((r - v) / b) | x_t] = 1: at the
+soft value v = b log E[exp(r / b) | x_t]. A mean of n positive terms that is 1 has no term above n: so beyond n, the
+number of rollouts, the exponential goes on as a straight line. No minimum is moved, and no lucky rollout blows up the
+loss. b is the temperature, or, where fewer than 32 rollouts would carry the weights exp(r / b) (their effective
+number), the lowest b at which 32 do: a softer value that can be learned, the temperature's own once rollouts suffice.
 
 A share of the rollouts is held out; the weights with the best held-out loss are kept. Memory: the states of all steps.
 """
@@ -37,6 +38,8 @@ Target = Literal["soft", "mean"]
 HELD_OUT = 8
 """One rollout in so many is held out."""
 LEAST_SAMPLES = 32
+"""Effective number of rollouts that soft values are learned from."""
+ROLLOUTS_AT_ONCE = 1024
 LOOK_INTERVAL = 50
 PATIENCE = 6
 CLIP = 1.0
@@ -128,12 +131,16 @@ def _roll_out(
     prior: DiffusionPrior, objective: Objective, n: int, generator: Generator, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """States before each step (T, n, ...) and the rewards of the designs (n,) in assay standard deviations."""
-    transition, states = prior.transition(prior.init_state(n), 0), []
-    for step in range(prior.num_steps):
-        progress("rolling out the prior", step, prior.num_steps, "")
-        states.append(transition.state)
-        transition = transition.follow(transition.sample(generator))
-    return torch.stack(states), checked(score(objective, transition.complete())).float()
+    batches, designs = [], []
+    for start in range(0, n, ROLLOUTS_AT_ONCE):
+        transition, states = prior.transition(prior.init_state(min(ROLLOUTS_AT_ONCE, n - start)), 0), []
+        for step in range(prior.num_steps):
+            progress("rolling out the prior", start, n, f"step {step + 1} of {prior.num_steps}")
+            states.append(transition.state)
+            transition = transition.follow(transition.sample(generator))
+        batches.append(torch.stack(states))
+        designs.append(transition.complete())
+    return torch.cat(batches, 1), checked(score(objective, torch.cat(designs))).float()
 
 
 def _learnable(rewards: Tensor) -> float:

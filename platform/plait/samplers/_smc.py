@@ -40,10 +40,11 @@ class ParticleConfig(BaseModel):
         "up to 16 positions, less for longer ones",
     )
     population_size: int | None = Field(
-        None,
+        16,
         ge=1,
         le=1_000_000,
-        description="particles that are resampled among themselves, at most; default: all of a call, the most exact",
+        description="particles that are resampled among themselves, at most: small for diverse designs, large for "
+        "sharp estimates; null: all of a call",
     )
     ess_threshold: float = Field(
         0.5,
@@ -53,8 +54,8 @@ class ParticleConfig(BaseModel):
     )
     is_resampled: bool = Field(
         True,
-        description="at the end designs are drawn in proportion to their weights, with repeats, so that all count "
-        "alike; if not, every particle is returned once, with its weight",
+        description="at the end each population is drawn from in proportion to its weights, with repeats, so that its "
+        "designs count alike; if not, every particle is returned once, with its weight",
     )
 
     def temperature_for(self, prior: DiffusionPrior) -> float:
@@ -152,7 +153,7 @@ def resample(
         return None, log_weights
     offsets = torch.rand(len(lengths), generator=generator, dtype=torch.float64, device=members.device)
     counts = torch.where(is_poor[:, None], systematic(share, lengths, offsets), members.long())[members]
-    log_mean = each.logsumexp(1) - lengths.log()
+    log_mean = each.logsumexp(1) - lengths.double().log()
     population = members.nonzero()[:, 0]
     log_weights = torch.where(is_poor[population], log_mean[population] - twist, log_weights)
     index = torch.arange(len(twist), device=twist.device).repeat_interleave(counts)

@@ -129,7 +129,9 @@ def temperature_of(config: DecodingConfig, prior: DiffusionPrior) -> float:
 
 @torch.no_grad()
 def run(state: State, n: int, generator: Generator, progress: Progress) -> Samples:
-    """Decode n designs, batch by batch; log-weights are 0. Across chains the evidence is estimated without bias.
+    """Decode n designs in batches of about equal size; log-weights are 0.
+
+    Across chains the evidence is estimated without bias; within them not at all.
 
     Raises:
         RunFailedError: A reward is NaN or +inf.
@@ -137,8 +139,10 @@ def run(state: State, n: int, generator: Generator, progress: Progress) -> Sampl
     prior, batch_size = state.prior, state.config.batch_size
     before = prior.rows_forwarded
     tokens, log_sums = [prior.decode(prior.init_state(0))], []
-    for start in range(0, n, batch_size):
-        size = min(batch_size, n - start)
+    num_batches = math.ceil(n / batch_size)
+    for number in range(num_batches):
+        start, end = n * number // num_batches, n * (number + 1) // num_batches
+        size = end - start
         designs, log_evidence = _decode(state, size, generator, partial(_say, progress, state, start, size, n))
         tokens.append(designs)
         log_sums.append(log_evidence + math.log(size / n))

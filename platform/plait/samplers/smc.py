@@ -14,11 +14,14 @@ Owes: for every n and any v, `exp(log_evidence)` is an unbiased estimate of Z, a
 weighted means of E_prior[f exp(r / temperature)]; weighted designs meet the target as n grows, total variation falling
 like 1 / sqrt(n). Several populations count by their own evidence: one mean over all particles, in linear space.
 
-By default (`is_resampled`) designs are drawn in proportion to their weights at the end: a batch for the laboratory can
-be taken as it is, though favourites come several times. Estimates are sharper from the weights: set it to False.
+Defaults are for a batch that goes to the laboratory. Each population is drawn from once more at the end, so its designs
+can be taken as they are: only a population's evidence is left in their weights, and whoever ignores it takes from all
+populations alike. They are small, because at a low temperature the members of one end as copies of few designs. For
+estimates set population_size to null and is_resampled to False.
 
-Known limits: few particles at a low temperature end in few distinct designs; a v that misjudges states wastes them. The
-reward need not be differentiable; it is called once per step, on the distinct designs that were not seen one step ago.
+Known limits: designs of small populations taken without weights lean less towards the target; a v that misjudges states
+wastes particles. The reward need not be differentiable; it is called once per step, on the distinct designs that were
+not seen one step ago.
 """
 
 from __future__ import annotations
@@ -87,8 +90,8 @@ def prepare(
 def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
     """Designs of n particles, in random order.
 
-    log_weights average 1 after exp and are 0 after the final resampling; all are -inf, as is log_evidence, where no
-    design has a reward above -inf.
+    log_weights average 1 after exp; after the final draw they are one number per population (0 where there is one). All
+    are -inf, as is log_evidence, where no design has a reward above -inf.
 
     Raises:
         RunFailedError: A reward is NaN or +inf.

@@ -6,14 +6,14 @@ of M proposals is drawn with probability in proportion to exp(v(x_s, s) / temper
 of the finished design itself.
 
     target = "soft":  v -> temperature * log E[exp(reward / temperature) | x_t],
-    target = "mean":  v -> E[reward | x_t], as in the published code.
+    target = "mean":  v -> E[reward | x_t].
 
 M -> `num_proposals`, alpha -> `temperature` (assay standard deviations per nat), v -> `target`.
 
 Only "soft" aims at the law prior * exp(reward / temperature) / Z, and meets it as M, the rollouts and the network grow.
-At low temperatures it is learned from the few rollouts whose rewards are high; "mean" uses all of them and is the
-steadier guide there, to another law. The step is an input of the network. Decoding costs hardly more forwards of the
-prior than ancestral sampling: only winners are forwarded. The reward may be a black box.
+At a temperature at which fewer than 32 rollouts would carry the weight, it learns the value at the lowest one that can
+be learned; more `num_rollouts` bring it nearer. The step is an input of the network. Decoding costs hardly more
+forwards of the prior than ancestral sampling: only winners are forwarded. The reward may be a black box.
 """
 
 from __future__ import annotations

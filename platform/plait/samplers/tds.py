@@ -8,7 +8,7 @@ twisted proposal in its discrete form:
     each step multiplies the weight by exp( (v(x_s) - v(x_t)) / temperature ) p(x_s | x_t) / q(x_s | x_t),
 
 with exact probabilities p and q, and at the end v = r of the design itself. The target, prior(x) exp(r(x) /
-temperature) / Z, populations, resampling, weights and evidence are those of sequential Monte Carlo.
+temperature) / Z, populations, resampling, weights, evidence and defaults are those of sequential Monte Carlo.
 
 Owes: unbiased evidence for every n, and the target as n grows (total variation falls like 1 / sqrt(n)), whatever the
 gradient: a wrong scale or a misleading reward gradient costs particles, not correctness.
@@ -79,8 +79,8 @@ def prepare(
 def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
     """Designs of n particles, in random order.
 
-    log_weights average 1 after exp and are 0 after the final resampling; all are -inf, as is log_evidence, where no
-    design has a reward above -inf.
+    log_weights average 1 after exp; after the final draw they are one number per population (0 where there is one). All
+    are -inf, as is log_evidence, where no design has a reward above -inf.
 
     Raises:
         RunFailedError: A reward is NaN or +inf, or a gradient is not finite.

@@ -123,7 +123,9 @@ def sample(
     session: Session,
     model: Annotated[str, typer.Option(metavar="NAME", help="NAME, NAME@ALIAS or NAME@VERSION of a prior or policy.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Designs.")] = 10,
-    sampler: Annotated[str, typer.Option(help="A sampler by name, such as ancestral, best_of_n, svdd_pm or smc.")] = "ancestral",
+    sampler: Annotated[
+        str, typer.Option(help="A sampler by name, such as ancestral, best_of_n, svdd_pm or smc.")
+    ] = "ancestral",
     settings: Settings = None,
     reward: Annotated[str | None, typer.Option(metavar="NAME", help="If one is needed [the policy's own].")] = None,
     dataset: Annotated[
