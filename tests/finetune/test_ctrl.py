@@ -89,14 +89,13 @@ def test_the_policy_meets_its_condition_more_often_and_the_prior_stays(begin):
     assert np.mean([i.reward for i in infos[-10:]]) > np.mean([i.reward for i in infos[:5]]) + 1
     assert all(i.conservative == pytest.approx(i.reward - 1) for i in infos)
     assert all(math.isfinite(i.loss) and 0 < i.unique_fraction <= 1 for i in infos)
-    print("held out", state.classifier.log_loss, state.classifier.chance, state.classifier.accuracy)
+    told = state.classifier
+    print(f"held out: {told.log_loss:.3f} nats, chance {told.chance:.3f}, accuracy {told.accuracy:.2f}")  # noqa: T201
     chain = ExactChain(prior)
-    for condition in range(4):
-        goal = chain.target(state.classifier.log_prob(chain.designs)[:, condition], 1.0)
-        tuned = ExactChain(state.conditional.fold(condition)).law()
-        print(
-            "TV to prior p(y|x), condition", condition, total_variation(chain.law(), goal), total_variation(tuned, goal)
-        )
+    for y in range(4):
+        goal = chain.target(told.log_prob(chain.designs)[:, y], 1.0)
+        start, end = (total_variation(c.law(), goal) for c in (chain, ExactChain(state.conditional.fold(y))))
+        print(f"condition {y}: total variation to prior p(y|x) from {start:.3f} to {end:.3f}")  # noqa: T201
 
 
 def test_other_conditions_are_learnt_beside_it(begin):

@@ -29,7 +29,7 @@ def test_ancestral_sampling_follows_the_chain(settings, generator, make_prior, p
 def test_ancestral_sampling_forwards_only_rows_that_change(generator, make_prior, prepare):
     prior = make_prior(SPACE, num_steps=60)
     drawn = ancestral.sample(prepare(ancestral, prior, None), 500, generator())
-    assert 100 < drawn.num_forwards <= 3 * 500
+    assert 0 < drawn.num_forwards <= 3 * 43  # three positions to fill, 43 states that still hold a mask
 
 
 @pytest.mark.parametrize("num", [1, 4])

@@ -20,7 +20,7 @@ def _uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> nn.Pa
 
 
 class _MemberHead(nn.Module):
-    """Layers from a member's own inputs (m, n, d), or inputs of all members (n, d), to its hidden units (m, n, h)."""
+    """Layers from a member's own inputs (m, n, d) to its hidden units (m, n, h)."""
 
     def __init__(self, members: int, sizes: tuple[int, ...], generator: Generator) -> None:
         super().__init__()
@@ -30,12 +30,16 @@ class _MemberHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            if x.ndim == 2:
-                wide = torch.addmm(bias.flatten(), x, weight.transpose(0, 1).flatten(1))
-                x = functional.relu(wide).view(len(x), len(weight), -1).transpose(0, 1)
-            else:
-                x = functional.relu(torch.baddbmm(bias, x, weight))
+            x = functional.relu(torch.baddbmm(bias, x, weight))
         return x
+
+    def in_turn(self, x: Tensor) -> list[Tensor]:
+        """Each member's hidden units (n, h) from inputs of all members (n, d), one matrix product after another."""
+        hidden = [x] * len(self.weights[0])
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            each = zip(bias[:, 0].unbind(), hidden, weight.unbind(), strict=True)
+            hidden = [functional.relu(torch.addmm(*layer)) for layer in each]
+        return hidden
 
 
 class MemberNetwork(nn.Module):
@@ -112,7 +116,7 @@ class PositionalConvolution(WideConvolution):
 class LetterPerceptron(MemberNetwork):
     """Two hidden layers on the letters themselves: position is everything."""
 
-    chunk_letters = 16_384
+    chunk_letters = 32_768
     """It has no windows: chunks of 4,096 letters take 1.2 to 1.3 times as long."""
 
     def __init__(self, members: int, length: int, letters: int, hidden: int, generator: Generator) -> None:
@@ -121,5 +125,16 @@ class LetterPerceptron(MemberNetwork):
 
     def features(self, x: Tensor) -> Tensor:
         """(m, n, h) from a simplex x (n, L, V)."""
-        hidden: Tensor = self.head(x.flatten(1))
+        hidden: Tensor = self.head(x.flatten(1).expand(self.members, -1, -1))
         return hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(m, n) standardised predictions of a simplex x (n, L, V); large batches one member after another.
+
+        On a CPU a member's layers then stay in the cache: the batched product is faster up to 32 items, as fast at 64
+        and takes 1.1 to 1.2 times as long from 128 on.
+        """
+        if torch.is_grad_enabled() or x.is_cuda or len(x) < 64:
+            return super().forward(x)
+        each = zip(self.offset[:, 0].unbind(), self.head.in_turn(x.flatten(1)), self.read_out.unbind(), strict=True)
+        return torch.stack([torch.addmm(*layer)[:, 0] for layer in each])
