@@ -190,3 +190,10 @@ def test_divergence_is_a_failure_and_not_a_policy(begin):
         state.conditional.embedding.fill_(math.nan)
     with pytest.raises(RunFailedError, match="diverged"):
         ctrl.step(state)
+
+
+def test_bfloat16_is_heard(begin):
+    whole, half = (ctrl.step(begin(precision=precision)) for precision in ("float32", "bfloat16"))
+    assert half.grad_norm != whole.grad_norm
+    assert half.grad_norm == pytest.approx(whole.grad_norm, rel=0.3)
+    assert half.loss == pytest.approx(whole.loss, abs=0.3)

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from plait.design.alphabets import DNA
+from plait.design.space import DesignSpace
 from plait.finetune import _direct_backprop, drakes, strl
+from plait.priors import masked_diffusion
 from plait.rewards.conservatism import default_kl_weight
 from torch import Generator
 
@@ -129,6 +132,12 @@ def test_a_state_is_forwarded_once_by_policy_and_prior(begin, make_prior):
     free = len(state.prior.free)
     assert 16 * 4 < state.policy.rows_forwarded <= 16 * (free + 1 + 4)
     assert state.policy.rows_forwarded == state.prior.rows_forwarded
+
+
+def test_positions_that_are_fixed_do_not_lengthen_the_default_leash(begin):
+    space = DesignSpace.from_template(DNA, "A" * 27 + "NNNNNN" + "A" * 27)
+    prior = masked_diffusion.init(masked_diffusion.Config(width=8), space, Generator().manual_seed(0))
+    assert begin(drakes, prior=prior).kl_weight == default_kl_weight(6) == 0.2
 
 
 def test_default_leash_is_shorter_for_short_designs():

@@ -212,6 +212,14 @@ def test_default_steps_follow_the_length(length, steps):
     assert init(Config(width=8), DesignSpace.from_template(DNA, "N" * length), generator()).num_steps == steps
 
 
+def test_a_restricted_one_by_one_prior_saves_and_loads(tmp_path):
+    prior = init(Config(width=8, unmasking="one_by_one", num_steps=4), DesignSpace.from_template(DNA, "NNNN"), generator())
+    smaller = prior.restrict(DesignSpace.from_template(DNA, "NANN"))
+    smaller.save(tmp_path)
+    assert load(tmp_path).num_steps == smaller.num_steps == 3
+    assert prior.settings["num_steps"] == 4
+
+
 def test_a_prior_can_be_restricted_to_a_smaller_space(tmp_path):
     state, _ = train(SMALL.model_copy(update={"num_pretrain_steps": 100}), corpus(200))
     prior = state.average

@@ -1,5 +1,7 @@
 """Walking through states in place of steps: the law, the visits, and rows that are equal."""
 
+import weakref
+
 import pytest
 import torch
 from plait.benchmarks.exact import ExactChain
@@ -116,3 +118,21 @@ def test_convolutions_without_taps_beyond_the_design_are_the_padded_ones(length)
         hidden = hidden + convolution(norm(hidden)).relu()
     expected = network.leave(network.mix(hidden).relu()).transpose(1, 2)
     assert torch.allclose(network(x), expected, atol=1e-4)
+
+
+def test_drawing_holds_no_visit_but_the_last():
+    prior, visits, most = make_prior(DesignSpace.from_template(DNA, "N" * 12)), [], 0
+    walk = prior.walk
+
+    def watched(*args):
+        nonlocal most
+        for visit in walk(*args):
+            visits.append(weakref.ref(visit))
+            yield visit
+            del visit
+            most = max(most, sum(known() is not None for known in visits))
+
+    prior.walk = watched
+    prior.draw(8, generator())
+    assert len(visits) > 8
+    assert most <= 2

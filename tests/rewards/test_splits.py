@@ -59,6 +59,25 @@ def test_no_group_straddles(families, seed):
     assert abs(len(out) - 60) <= 5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_relatives_on_the_other_strand_share_a_group_where_both_are_one_item(families, seed):
+    space = DesignSpace.from_template(DNA, "N" * 30, strand_symmetric=True)
+    for item in range(0, 200, 5):
+        families[item, 0] = 3 - families[item, -1]  # both ends alike: a mutant of the first letter turns over
+        families[item + 1 : item + 5] = families[item]
+    families[:, 0] = (families[:, 0] + np.arange(200) % 5) % 4
+    families[4::5, 1] = (families[4::5, 1] + 1) % 4
+    tokens = space.canonical(families)
+    assert len(np.unique(tokens, axis=0)) == 200
+    data = replace(as_dataset(tokens), space=space)
+    kept, out = hold_out(data, seed, 0.3)
+    assert not set(kept // 5) & set(out // 5)
+    assert abs(len(out) - 60) <= 5
+    for number in range(5):
+        fold = folds(data, seed, 5) == number
+        assert not set(np.flatnonzero(fold) // 5) & set(np.flatnonzero(~fold) // 5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_short_spaces_fall_back_to_positions_and_stay_balanced(seed):
     tokens = short_space()

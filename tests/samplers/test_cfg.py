@@ -165,3 +165,14 @@ def test_ddom_weights_rise_with_the_value_and_know_no_unit():
     assert weights[values > 0.9].mean() > 3 * weights[values < 0.5].mean()
     shifted = ddom.value_weights(7 * values - 3, 10, 1e-3)
     assert shifted == pytest.approx(weights, rel=1e-6)
+
+
+def test_ddom_is_judged_even_where_no_held_out_item_bears_weight(prior, generator):
+    tokens = measured(n=60).tokens
+    values = np.random.default_rng(3).uniform(0, 1, 60)
+    values[values > 0.8] = 1.0  # the ceiling of an assay: all that is lower weighs nothing beside it
+    data = Dataset(SPACE, tokens, values, np.ones(60, dtype=np.int64), np.full(60, np.nan))
+    config = ddom.Config(**{**QUICK, "num_train_steps": 30, "validation_interval": 5})
+    for seed in range(6):
+        state = ddom.prepare(config, prior, None, data, generator(seed))
+        assert np.isfinite(state.bounds).all()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from plait.campaign.catalog import algorithms
 from plait.design.alphabets import DNA
-from plait.design.errors import ConfigError
+from plait.design.errors import ConfigError, RunFailedError
 from plait.design.space import DesignSpace
+from plait.rewards.conservatism import ObjectiveValue
 
 SAMPLERS = algorithms("samplers")
 SPACE = DesignSpace.from_template(DNA, "NNGYN")
@@ -135,3 +136,21 @@ def test_a_black_box_is_refused_where_a_gradient_is_needed_and_serves_elsewhere(
     else:
         drawn = sampler.sample(ready(name, is_differentiable=False), 10, generator())
         assert SPACE.is_feasible(drawn.tokens.numpy()).all()
+
+
+@pytest.mark.parametrize("name", sorted({"best_of_n", "exhaustive"} & set(SAMPLERS)))
+def test_a_reward_that_is_no_number_is_told_and_never_wins(name, generator, make_objective, ready):
+    class Broken:
+        scale, assay_std, has_uncertainty, is_differentiable = 0.0, 1.0, False, False
+
+        def __init__(self, bad):
+            self.bad = bad
+
+        def __call__(self, x):
+            value = make_objective(SPACE)(x).mean.masked_fill(x[:, 0] < 2, self.bad)
+            return ObjectiveValue(value, value, value)
+
+    with pytest.raises(RunFailedError, match="NaN"):
+        SAMPLERS[name].sample(ready(name, objective=Broken(float("nan"))), 20, generator())
+    hopeless = SAMPLERS[name].sample(ready(name, objective=Broken(-float("inf"))), 20, generator())
+    assert bool((hopeless.tokens[:, 0] >= 2).all())

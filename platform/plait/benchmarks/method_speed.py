@@ -93,9 +93,7 @@ def finetune(batch: int, repeats: int, device: str) -> None:
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(repeats):
         for name in names:
-            command = [sys.executable, "-m", __spec__.name, "--update", name, "--batch", str(batch), "--device", device]
-            answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-            results[name].append(tuple(json.loads(answer)))
+            results[name].append(tuple(json.loads(_in_a_process(name, batch, device).stdout)))
     print(f"fine-tune step, L = 200, batch {batch}, {device}, shortest of {repeats}")
     print(f"{'':<28}{'seconds':>10}{'ratio':>8}{'(loop)':>8}{'MiB':>10}{'less by':>9}")
     seconds = {name: min(s for s, _ in found) for name, found in results.items()}
@@ -183,8 +181,12 @@ def largest_batch(device: str) -> None:
 
 
 def _fits(name: str, batch: int, device: str) -> bool:
+    return _in_a_process(name, batch, device, is_checked=False).returncode == 0
+
+
+def _in_a_process(name: str, batch: int, device: str, is_checked: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", __spec__.name, "--update", name, "--batch", str(batch), "--device", device]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603
+    return subprocess.run(command, check=is_checked, capture_output=True, text=True)  # noqa: S603
 
 
 def sampling(batch: int, repeats: int, device: str) -> None:

@@ -168,7 +168,7 @@ def sweep(turn: Turn) -> Outcome:
     has_leash = algorithm is not None and "kl_weight" in algorithm.Config.model_fields
     is_leash_free = has_leash and "kl_weight" not in settings
     if is_leash_free:
-        settings = settings | {"kl_weight": default_kl_weight(turn.space.length)}
+        settings = settings | {"kl_weight": default_kl_weight(turn.space.num_free)}
     outputs: dict[str, Any] = {"kind": chosen.kind, "scale": chosen.effective_scale}
     outputs |= {"settings": settings, "is_leash_free": is_leash_free}
     if getattr(algorithm, "continues", False):

@@ -113,6 +113,11 @@ class DesignSpace(BaseModel):
         """(k,) int64: the positions that allow more than one letter."""
         return np.flatnonzero(self.allowed_mask().sum(1) > 1)
 
+    @property
+    def num_free(self) -> int:
+        """Number of positions that allow more than one letter."""
+        return len(self.free_positions())
+
     def encode(self, sequences: Sequence[str]) -> NDArray[np.int64]:
         """Tokens (n, L) int64 of sequences that fit the positions (constraints are not judged here).
 

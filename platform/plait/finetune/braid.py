@@ -50,7 +50,7 @@ def init(
             "braid needs a pessimistic reward: an uncertainty and a scale above 0",
             hint="set conservatism to boot or bonus with a positive scale, or use the fine-tuner drakes",
         )
-    weight = default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
+    weight = default_kl_weight(prior.space.num_free) if config.kl_weight is None else config.kl_weight
     return _direct_backprop.init(config, prior, objective, weight, generator)
 
 

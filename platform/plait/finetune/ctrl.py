@@ -193,7 +193,8 @@ def _accumulate(state: State, condition: int, share: float) -> _Rollout:
         optimiser=state.optimiser,
         generator=state.generator,
     )
-    soft, kl, reported = rollout(chains)
+    with torch.autocast(state.generator.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        soft, kl, reported = rollout(chains)
     tokens, designs = straight_through(chains.policy, soft)
     log_prob = state.classifier.log_prob(designs)[:, condition]
     loss = share / config.accumulation * (kl - config.gamma * log_prob).mean()

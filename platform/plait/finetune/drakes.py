@@ -49,7 +49,7 @@ def init(
             f"drakes takes the reward as it is, but conservatism has scale {objective.scale}",
             hint="use the fine-tuner braid, or conservatism kind none",
         )
-    weight = default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
+    weight = default_kl_weight(prior.space.num_free) if config.kl_weight is None else config.kl_weight
     return _direct_backprop.init(config, prior, objective, weight, generator)
 
 

@@ -149,7 +149,7 @@ def init(
         ConfigError: The yardstick of kl_weight is not positive.
     """
     require_yardstick(objective)
-    weight = default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
+    weight = default_kl_weight(prior.space.num_free) if config.kl_weight is None else config.kl_weight
     policy, reference = prior.clone(is_trainable=True), prior.clone(is_trainable=False)
     value = _first_value(config, reference, objective, weight, generator.device)
     groups = [

@@ -114,7 +114,7 @@ def init(
         policy=policy,
         prior=prior.clone(is_trainable=False),
         objective=objective,
-        kl_weight=default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight,
+        kl_weight=default_kl_weight(prior.space.num_free) if config.kl_weight is None else config.kl_weight,
         optimiser=torch.optim.Adam(policy.network.parameters(), lr=config.learning_rate),
         generator=generator,
     )

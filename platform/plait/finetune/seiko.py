@@ -91,7 +91,7 @@ def init(
             "the policy of the round before is over another space, or has another number of steps, than the prior",
             hint="start seiko anew from the prior",
         )
-    weight = default_kl_weight(prior.space.length) if config.kl_weight is None else config.kl_weight
+    weight = default_kl_weight(prior.space.num_free) if config.kl_weight is None else config.kl_weight
     previous_weight = weight if config.previous_kl_weight is None else config.previous_kl_weight
     if previous is None:
         return _direct_backprop.init(config, prior, objective, weight + previous_weight, generator)

@@ -75,8 +75,8 @@ def _normalise(x: Tensor, layer: nn.GroupNorm) -> Tensor:
 def _convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
     """The layer's convolution of x (n, L, C), padded, (n, L, C').
 
-    Channels stay last, and taps that reach beyond the design from every position are left out: the same sums, up to
-    twice as fast as the layer itself on short designs with wide dilations.
+    Channels stay last, and taps that reach beyond the design from every position are left out: the same sums, which
+    forward 20 convolutions over 50 positions 1.4 to 1.6 times as fast on a CPU as the layers themselves.
     """
     dilation, half = layer.dilation[0], layer.kernel_size[0] // 2
     reach = min(half, (x.shape[1] - 1) // dilation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class MaskedDiffusion:
     @torch.no_grad()
     def draw(self, n: int, generator: Generator) -> Tensor:
         """Finished states (n, L) int64 of n chains."""
-        *_, last = self.walk(n, self.num_steps, generator)
+        (last,) = deque(self.walk(n, self.num_steps, generator), maxlen=1)  # holds no other visit
         return last.transition.state
 
     def walk(self, n: int, stop: int, generator: Generator) -> Iterator[Visit]:
@@ -258,6 +259,7 @@ class MaskedDiffusion:
         smaller.space, smaller.network.allowed = space, allowed
         if self.is_one_by_one:
             smaller.num_steps = len(smaller.free)
+            smaller.settings = self.settings | {"num_steps": None}
         return smaller
 
     def description(self) -> dict[str, Any]:

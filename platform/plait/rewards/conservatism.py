@@ -126,11 +126,11 @@ def require_yardstick(objective: Objective) -> None:
 SHORT_DESIGN = 16
 
 
-def default_kl_weight(length: int) -> float:
-    """A leash for designs of this length, in assay standard deviations per nat of path KL.
+def default_kl_weight(num_free: int) -> float:
+    """A leash for designs with this many free positions, in assay standard deviations per nat of path KL.
 
-    0.2 up to 16 letters, then falling with the 2.5th power of the length (0.01 at about 53): the path KL that designs
-    can afford grows with their length. Also the default temperature of samplers: they aim at the same law,
-    prior * exp(reward / kl_weight).
+    0.2 up to 16 of them, then falling with the 2.5th power of their number (0.01 at about 53): the path KL that designs
+    can afford grows with it, and positions that are fixed have none. Also the default temperature of samplers: they aim
+    at the same law, prior * exp(reward / kl_weight).
     """
-    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / length), 2.5)
+    return 0.2 * math.pow(min(1.0, SHORT_DESIGN / num_free), 2.5)

@@ -131,7 +131,9 @@ class Ensemble:
         with torch.no_grad():
             size = network.chunk_letters if x.device.type == "cpu" else _ACCELERATOR_CHUNK_LETTERS
             chunks = torch.split(x, max(size // x.shape[1], 16))
-            one_hot = torch.eye(self.space.alphabet.size, device=x.device)  # twice as fast as functional.one_hot
+            one_hot = torch.eye(
+                self.space.alphabet.size, device=x.device
+            )  # 1.5 to 2 times as fast as functional.one_hot
             letters = (functional.embedding(chunk, one_hot) for chunk in chunks)
             return torch.cat([_both_strands(self.space, function, chunk) for chunk in letters], dim=-1)
 

@@ -14,13 +14,22 @@ _MIN_GROUPS = 20
 _MAX_SHARE = 0.2
 
 
-def linkage_groups(tokens: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
-    """Single-linkage clusters of tokens (n, L): items within `distance` substitutions share a group, (n,) int64."""
+def linkage_groups(
+    tokens: NDArray[np.int64], distance: int, twins: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Single-linkage clusters of tokens (n, L): items within `distance` substitutions share a group, (n,) int64.
+
+    Where twins (n, L) are given, the other strands of the same items, the nearer strand counts.
+    """
     n, length = tokens.shape
-    letters = np.eye(int(tokens.max(initial=0)) + 1, dtype=np.float32)[tokens].reshape(n, -1)
+    both = [tokens] if twins is None else [tokens, twins]
+    one_hot = np.eye(max(int(t.max(initial=0)) for t in both) + 1, dtype=np.float32)
+    letters, *others = [one_hot[t].reshape(n, -1) for t in both]
     rows, columns = [], []
     for start in range(0, n, 2048):
         agree = letters[start : start + 2048] @ letters.T
+        for strand in others:
+            agree = np.maximum(agree, letters[start : start + 2048] @ strand.T)
         near = np.argwhere(agree >= length - distance - 0.5)
         rows.append(near[:, 0] + start)
         columns.append(near[:, 1])
@@ -48,7 +57,9 @@ def _is_balanced(groups: NDArray[np.int64], min_groups: int = _MIN_GROUPS) -> bo
     return len(sizes) >= min_groups and sizes.max() <= _MAX_SHARE * len(groups)
 
 
-def split_groups(tokens: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def split_groups(
+    tokens: NDArray[np.int64], seed: int, twins: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Group of each item, (n,) int64 from 0; relatives share one.
 
     Single linkage at the largest distance up to a fifth of the length that still leaves many small clusters; where
@@ -57,12 +68,20 @@ def split_groups(tokens: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     Args:
         tokens: (n, L) int64 distinct items.
         seed: Chooses the subset of positions.
+        twins: (n, L) int64 the other strands, where a sequence and its reverse complement are one item.
     """
     for distance in sorted({max(1, tokens.shape[1] // part) for part in (5, 10, 20)} | {1}, reverse=True):
-        groups = linkage_groups(tokens, distance)
+        groups = linkage_groups(tokens, distance, twins)
         if _is_balanced(groups):
             return groups
     return position_groups(tokens, seed)
+
+
+def _twins(dataset: Dataset) -> NDArray[np.int64] | None:
+    """The other strands of the items, (n, L) int64, where both are one item."""
+    if not dataset.space.strand_symmetric:
+        return None
+    return np.asarray(dataset.space.alphabet.complement_tokens()[dataset.tokens[:, ::-1]])
 
 
 def hold_out(dataset: Dataset, seed: int, fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -73,7 +92,7 @@ def hold_out(dataset: Dataset, seed: int, fraction: float) -> tuple[NDArray[np.i
     """
     if len(dataset) < 2:
         raise BadInputError(f"{len(dataset)} items cannot be split", hint="give at least two distinct sequences")
-    groups = split_groups(dataset.tokens, seed)
+    groups = split_groups(dataset.tokens, seed, _twins(dataset))
     if groups.max() == 0:
         groups = np.arange(len(dataset))
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
@@ -85,7 +104,7 @@ def hold_out(dataset: Dataset, seed: int, fraction: float) -> tuple[NDArray[np.i
 
 def folds(dataset: Dataset, seed: int, num_folds: int) -> NDArray[np.int64]:
     """Fold of each item, (n,) int64 below num_folds, whole groups at a time and evenly filled."""
-    groups = split_groups(dataset.tokens, seed)
+    groups = split_groups(dataset.tokens, seed, _twins(dataset))
     sizes = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(sizes))
     fold_of, filled = np.zeros(len(sizes), dtype=np.int64), np.zeros(num_folds)

@@ -33,6 +33,8 @@ from plait.samplers.base import Samples
 HELD_OUT_ITEMS = 256
 HELD_OUT_DRAWS = 8
 ROWS_AT_ONCE = 512
+LIGHTEST = 1e-6
+"""Weight of an item at least: where all held-out items are light, they judge alike."""
 TASK = "teaching the prior conditions"
 Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Weights (n,) of items from their values (n,)."""
@@ -128,9 +130,8 @@ def _items(
     tokens = both_strands(dataset.space, torch.from_numpy(dataset.tokens[index]))
     repeats = len(tokens) // len(index)
     conditions = torch.from_numpy(bins[index]).repeat(repeats)
-    return _Items(
-        tokens.to(device), conditions.to(device), torch.from_numpy(weights[index]).float().repeat(repeats).to(device)
-    )
+    bearing = torch.from_numpy(weights[index]).float().clamp(min=LIGHTEST).repeat(repeats)
+    return _Items(tokens.to(device), conditions.to(device), bearing.to(device))
 
 
 def _train(

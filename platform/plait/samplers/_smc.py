@@ -60,7 +60,7 @@ class ParticleConfig(BaseModel):
 
     def temperature_for(self, prior: DiffusionPrior) -> float:
         """In assay standard deviations per nat."""
-        return default_kl_weight(prior.space.length) if self.temperature is None else self.temperature
+        return default_kl_weight(prior.space.num_free) if self.temperature is None else self.temperature
 
 
 class Seen(Protocol):

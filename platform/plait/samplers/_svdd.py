@@ -124,7 +124,7 @@ def require(objective: Objective | None, algorithm: str) -> Objective:
 
 def temperature_of(config: DecodingConfig, prior: DiffusionPrior) -> float:
     """The temperature that is set, or the one that all methods share for designs of this length."""
-    return default_kl_weight(prior.space.length) if config.temperature is None else config.temperature
+    return default_kl_weight(prior.space.num_free) if config.temperature is None else config.temperature
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from plait.design.records import Dataset, Progress, no_progress
 from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective
 from plait.samplers import _chains
+from plait.samplers._smc import checked
 from plait.samplers.base import Samples
 
 needs_reward = True
@@ -62,11 +63,15 @@ def prepare(
 
 @torch.no_grad()
 def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
-    """The best of N draws, n times over; log-weights are 0."""
+    """The best of N draws, n times over; log-weights are 0.
+
+    Raises:
+        RunFailedError: A reward is NaN or +inf.
+    """
     config, prior = state.config, state.prior
     before = prior.rows_forwarded
     tokens = _chains.run(prior, n * config.num_candidates, config.batch_size, generator, progress)
     if n > 0:
-        values = state.objective(tokens).conservative.view(n, config.num_candidates)
+        values = checked(state.objective(tokens).conservative).view(n, config.num_candidates)
         tokens = tokens.view(n, config.num_candidates, -1)[torch.arange(n, device=tokens.device), values.argmax(1)]
     return Samples(tokens, torch.zeros(n, device=tokens.device), prior.rows_forwarded - before)

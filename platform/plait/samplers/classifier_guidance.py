@@ -89,7 +89,7 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
     """
     config, prior = state.config, state.prior
     before = prior.rows_forwarded
-    strength = config.scale / (config.temperature or default_kl_weight(prior.space.length))
+    strength = config.scale / (config.temperature or default_kl_weight(prior.space.num_free))
     designs = [prior.decode(prior.init_state(0))]
     for start in range(0, n, config.batch_size):
         transition = prior.transition(prior.init_state(min(config.batch_size, n - start)), 0)

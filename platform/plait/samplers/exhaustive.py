@@ -16,6 +16,7 @@ from plait.design.records import Dataset, Progress, no_progress
 from plait.design.space import DesignSpace
 from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective
+from plait.samplers._smc import checked
 from plait.samplers.base import Samples
 
 needs_reward = True
@@ -65,13 +66,17 @@ def prepare(
 
 @torch.no_grad()
 def sample(state: State, n: int, generator: Generator, progress: Progress = no_progress) -> Samples:
-    """The n best feasible items, best first; fewer where the space holds fewer. Log-weights are 0."""
+    """The n best feasible items, best first; fewer where the space holds fewer. Log-weights are 0.
+
+    Raises:
+        RunFailedError: A reward is NaN or +inf.
+    """
     best = torch.zeros((0, state.space.length), dtype=torch.int64)
-    best_values = torch.zeros(0)
+    best_values = torch.zeros(0, dtype=torch.float64)
     for number, chunk in enumerate(state.space.enumerate(state.config.chunk_size)):
         progress("scoring the space", number * state.config.chunk_size, state.space.size, "")
         tokens = torch.from_numpy(chunk)
-        values = torch.cat([best_values, state.objective(tokens).conservative.cpu()])
+        values = torch.cat([best_values, checked(state.objective(tokens).conservative).cpu()])
         best_values, order = values.sort(descending=True, stable=True)
         best_values, best = best_values[:n], torch.cat([best, tokens])[order[:n]]
     return Samples(best, torch.zeros(len(best)))
