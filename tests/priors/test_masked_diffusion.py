@@ -213,7 +213,9 @@ def test_default_steps_follow_the_length(length, steps):
 
 
 def test_a_restricted_one_by_one_prior_saves_and_loads(tmp_path):
-    prior = init(Config(width=8, unmasking="one_by_one", num_steps=4), DesignSpace.from_template(DNA, "NNNN"), generator())
+    prior = init(
+        Config(width=8, unmasking="one_by_one", num_steps=4), DesignSpace.from_template(DNA, "NNNN"), generator()
+    )
     smaller = prior.restrict(DesignSpace.from_template(DNA, "NANN"))
     smaller.save(tmp_path)
     assert load(tmp_path).num_steps == smaller.num_steps == 3

@@ -228,7 +228,7 @@ def _unique_fraction(turn: Turn, sha: str) -> float:
     ancestral, generator = catalog.find("samplers", "ancestral"), turn.generator("finetune/look")
     state = ancestral.prepare(ancestral.Config(), policy, None, None, generator)
     num = max(FEWEST_LOOKED_AT, turn.config.batch.size)
-    share = unique_fraction(ancestral.sample(state, num, generator).tokens.numpy())
+    share = unique_fraction(turn.space.canonical(ancestral.sample(state, num, generator).tokens.numpy()))
     if share < FEWEST_UNIQUE:
         text = f"the policy repeats itself: only {share:.0%} of its samples differ"
         turn.ports.progress("fine-tuning", 1, 1, text)

@@ -57,9 +57,7 @@ def _is_balanced(groups: NDArray[np.int64], min_groups: int = _MIN_GROUPS) -> bo
     return len(sizes) >= min_groups and sizes.max() <= _MAX_SHARE * len(groups)
 
 
-def split_groups(
-    tokens: NDArray[np.int64], seed: int, twins: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
+def split_groups(tokens: NDArray[np.int64], seed: int, twins: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Group of each item, (n,) int64 from 0; relatives share one.
 
     Single linkage at the largest distance up to a fifth of the length that still leaves many small clusters; where
