@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from plait.benchmarks.exact import ExactChain
 from plait.design.alphabets import DNA
 from plait.design.space import DesignSpace
 from plait.finetune import _direct_backprop, drakes, strl
@@ -142,3 +143,12 @@ def test_positions_that_are_fixed_do_not_lengthen_the_default_leash(begin):
 
 def test_default_leash_is_shorter_for_short_designs():
     assert default_kl_weight(9) == default_kl_weight(16) > default_kl_weight(17) > default_kl_weight(60) > 0
+
+
+def test_the_kl_that_is_reported_is_the_path_kl(make_prior, begin):
+    state = tuned(begin, 30, prior=make_prior(num_steps=15), kl_weight=0.05, batch_size=1024)
+    exact = ExactChain(state.policy).path_kl(ExactChain(state.prior))
+    with torch.no_grad():
+        _, kl, further = _direct_backprop.rollout(state)
+    assert exact > 0.3
+    assert float((kl + further).mean()) == pytest.approx(exact, rel=0.15)

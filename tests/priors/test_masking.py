@@ -11,7 +11,7 @@ from plait.design.errors import UsageError
 from plait.design.space import DesignSpace
 from plait.priors import masked_diffusion
 from plait.priors._masking import MaskedDiffusion
-from torch import Generator
+from torch import Generator, nn
 
 
 def generator(seed=0):
@@ -118,6 +118,21 @@ def test_soft_steps_keep_mass_and_end_without_mask():
     assert mask_mass[-1] == 0
     with pytest.raises(UsageError, match="relaxed"):
         model.transition(state, 3).sample(generator())
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_soft_steps_unmask_at_the_pace_of_hard_ones(temperature):
+    model = perturbed(tiny(), 1, num_steps=20)
+    state = model.init_state(4000)
+    for step in range(10):
+        state = model.transition(state, step).rsample(generator(step), temperature)
+    masks = state[..., -1]
+    assert ((masks == 0) | (masks == 1)).all()
+    assert float(masks.mean()) == pytest.approx(0.5, abs=0.02)
+    letters = model.transition(model.init_state(1), 19).log_letters.exp()[0]
+    last = model.transition(model.init_state(20_000), 19).rsample(generator(3), temperature)
+    share = nn.functional.one_hot(model.decode(last), model.mask_token).float().mean(0)
+    assert torch.allclose(share, letters, atol=0.02)
 
 
 def any_order_law(model):

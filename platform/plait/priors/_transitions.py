@@ -53,11 +53,9 @@ class MaskedTransition:
         return self._tilted(self._network(None), slice(None))
 
     @property
-    def mask_weight(self) -> Tensor:
-        """How much of each position is still masked, (n, L) float32: 0 or 1 in a hard state."""
-        if self.state.is_floating_point():
-            return self.state[..., -1]
-        return (self.state == self.model.mask_token).float()
+    def is_masked(self) -> Tensor:
+        """Which positions are still masked, (n, L) bool; in a relaxed state those that hold any mask."""
+        return self.state[..., -1] > 0 if self.state.is_floating_point() else self.state == self.model.mask_token
 
     @torch.no_grad()
     def sample(self, generator: Generator, num: int = 1) -> Tensor:
@@ -66,6 +64,8 @@ class MaskedTransition:
         Which positions are filled does not depend on the letters, so it is drawn first, and only rows in which
         something is filled go through the network. This changes the cost, not the law.
         """
+        if self.state.is_floating_point():
+            raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
         following = self.fill(self._draw_filled(generator, num), generator)
         return following[:, 0] if num == 1 else following
 
@@ -96,17 +96,16 @@ class MaskedTransition:
         return change.masked_fill(~was_masked, 0.0).sum(-1).masked_fill(~is_possible, -torch.inf)
 
     def kl(self, other: Transition) -> Tensor:
-        """KL(self || other) of the same step from the same state, exact for hard states, (n,) nats.
+        """KL(self || other) of the same step from the same state, exact, (n,) nats.
 
-        sum over masked i of release * KL(p(. | state)_i || p_other(. | state)_i); in a relaxed state each position
-        counts with its mask weight.
+        sum over masked i of release * KL(p(. | state)_i || p_other(. | state)_i).
         """
         if not isinstance(other, MaskedTransition) or self.release != other.release:
             raise UsageError("only two masked diffusion transitions at the same step of equally many can be compared")
         mine, theirs = self.log_letters, other.log_letters
         probability = mine.exp()
         each = (probability * (mine - theirs).masked_fill(probability == 0, 0.0)).sum(-1)
-        return self.release * (self.mask_weight * each).sum(-1)
+        return self.release * each.masked_fill(~self.is_masked, 0.0).sum(-1)
 
     def tilt(self, log_weights: Tensor) -> MaskedTransition:
         """The step whose letters are re-weighted by exp(log_weights (n, L, V)) and normalised."""
@@ -160,40 +159,25 @@ class MaskedTransition:
         return taken
 
     def rsample(self, generator: Generator, temperature: float) -> Tensor:
-        """A relaxed next state (n, L, V+1): y ~ Gumbel-softmax of q, then (state without its mask) + mask weight * y.
+        """A relaxed next state (n, L, V+1): hard positions are filled with Gumbel-softmax letters of p(. | state).
 
-        No mask mass survives the last step; a position's mass stays 1.
+        Which positions are filled does not depend on the network, so relaxing that would gain no gradient, and it
+        would fill them too fast: a position is masked or filled, never in between, and path KLs stay exact.
         """
         letters = self.log_letters
-        state = self.model.relax(self.state)
-        if self.model.is_one_by_one:
-            stays = torch.where(self._draw_one(state[..., -1], generator)[..., None], -torch.inf, 0.0)
-            letters = letters.masked_fill(stays == 0, -torch.inf)
-        else:
-            letters = letters + math.log(self.release)
-            logarithm = -torch.inf if self.release == 1 else math.log1p(-self.release)
-            stays = torch.full_like(letters[..., :1], logarithm)
-        log_q = torch.cat([letters, stays], -1)
-        gumbel = -torch.empty_like(log_q).exponential_(generator=generator).log()
-        filled = ((log_q + gumbel) / temperature).softmax(-1)
-        settled = torch.cat([state[..., :-1], torch.zeros_like(state[..., :1])], -1)
-        return settled + state[..., -1:] * filled
+        gumbel = -torch.empty_like(letters).exponential_(generator=generator).log()
+        filled = ((letters + gumbel) / temperature).softmax(-1)
+        filled = torch.cat([filled, torch.zeros_like(filled[..., :1])], -1)
+        return torch.where(self._draw_filled(generator, 1)[:, 0, :, None], filled, self.model.relax(self.state))
 
     def _draw_filled(self, generator: Generator, num: int) -> Tensor:
         """Which positions are filled, (n, num, L) bool."""
-        if self.state.is_floating_point():
-            raise UsageError("a relaxed state has no hard next state", hint="use rsample, or decode the state first")
-        is_masked = (self.state == self.model.mask_token)[:, None].expand(-1, num, -1)
-        if self.model.is_one_by_one:
-            return self._draw_one(is_masked.float(), generator)
-        chance = torch.rand(is_masked.shape, generator=generator, device=self.state.device)
-        return is_masked & (chance < self.release)
-
-    def _draw_one(self, weight: Tensor, generator: Generator) -> Tensor:
-        """One position of each row, in proportion to weight (..., L): bool of that shape; none where all are 0."""
-        race = weight / torch.empty_like(weight).exponential_(generator=generator)
-        chosen = torch.nn.functional.one_hot(race.argmax(-1), weight.shape[-1]).bool()
-        return chosen & (weight > 0)
+        is_masked, release = self.is_masked[:, None].expand(-1, num, -1), self.release
+        noise = torch.empty(is_masked.shape, device=is_masked.device)
+        if not self.model.is_one_by_one:
+            return is_masked & (noise.uniform_(generator=generator) < release)
+        race = is_masked / noise.exponential_(generator=generator)
+        return is_masked & torch.nn.functional.one_hot(race.argmax(-1), is_masked.shape[-1]).bool()
 
     def _tilted(self, letters: Tensor, rows: Tensor | slice) -> Tensor:
         return letters if self.log_weights is None else (letters + self.log_weights[rows]).log_softmax(-1)
