@@ -13,6 +13,7 @@ from torch import Tensor
 from plait.acquisition.base import Pool
 from plait.campaign import catalog
 from plait.campaign.assays import Assay
+from plait.campaign.jobs import item_elbo
 from plait.campaign.turns import Outcome, Turn
 from plait.design.errors import RunFailedError
 from plait.rewards.conservatism import Objective
@@ -75,7 +76,7 @@ def _is_natural(turn: Turn, tokens: NDArray[np.int64], from_policy: NDArray[np.b
     quantile = naturalness_floor(turn)
     if quantile == 0:
         return np.ones(len(tokens), dtype=bool)
-    elbo = turn.prior().elbo(torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS)[0].numpy()
+    elbo = item_elbo(turn.prior(), torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS).numpy()
     return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
 
 
@@ -181,7 +182,7 @@ def select(turn: Turn) -> Outcome:
 
 def _describe(turn: Turn, pool: Pool, chosen: NDArray[np.int64], sources: list[str]) -> list[dict[str, Any]]:
     tokens = torch.from_numpy(pool.tokens[chosen])
-    elbo, _ = turn.prior().elbo(tokens, turn.generator("elbo"))
+    elbo = item_elbo(turn.prior(), tokens, turn.generator("elbo"))
     per_token = elbo / max(1, len(turn.space.free_positions()))
     names = turn.space.decode(pool.tokens[chosen])
     views = {assay.name: _view(turn, assay, tokens) for assay in turn.assays}

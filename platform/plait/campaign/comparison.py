@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plait.campaign import catalog
+from plait.campaign.jobs import item_elbo
 from plait.campaign.ports import Ports
 from plait.campaign.proposing import open_turn
 from plait.campaign.rounds import latest_round
@@ -168,7 +169,7 @@ def _describe(turn: Turn, method: str, batch: Batch) -> dict[str, Any]:
     tokens = turn.space.canonical(batch.tokens)
     unique = unique_fraction(tokens)
     on_torch = torch.from_numpy(batch.tokens)
-    elbo, _ = turn.prior().elbo(on_torch, turn.generator("elbo"))
+    elbo = item_elbo(turn.prior(), on_torch, turn.generator("elbo"))
     finite = elbo[torch.isfinite(elbo)]
     passes = turn.space.is_feasible(tokens) & SupportGate.fit(turn.dataset).judge(tokens).is_supported
     top = turn.dataset.tokens[np.argsort(-turn.dataset.values)[: max(20, len(turn.dataset) // 20)]]

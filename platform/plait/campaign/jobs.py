@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator
+from torch import Generator, Tensor
 
 from plait.campaign import catalog
 from plait.campaign.config import RewardConfig, Scalarisation
@@ -164,8 +164,8 @@ class PretrainJob:
     def start(self, rank: int, world_size: int, generator: Generator) -> PretrainRun:
         """The run of one worker; all start from the same weights."""
         algorithm = catalog.find("priors", self.algorithm)
-        whole = algorithm.Config.model_validate(self.settings)
-        config = algorithm.Config.model_validate(share_of(self.settings, whole, world_size))
+        whole = catalog.configure("priors", self.algorithm, self.settings)
+        config = catalog.configure("priors", self.algorithm, share_of(self.settings, whole, world_size))
         prior = algorithm.init(config, self.space, Generator().manual_seed(self.seed))
         return PretrainRun(algorithm, algorithm.pretrain_init(config, prior, torch.from_numpy(self.corpus), generator))
 
@@ -230,8 +230,8 @@ class FinetuneJob:
     def start(self, rank: int, world_size: int, generator: Generator) -> FinetuneRun:
         """The run of one worker."""
         algorithm = catalog.find("finetune", self.algorithm)
-        whole = algorithm.Config.model_validate(self.settings)
-        config = algorithm.Config.model_validate(share_of(self.settings, whole, world_size))
+        whole = catalog.configure("finetune", self.algorithm, self.settings)
+        config = catalog.configure("finetune", self.algorithm, share_of(self.settings, whole, world_size))
         return FinetuneRun(algorithm, self.begin(config, generator))
 
 
@@ -262,6 +262,16 @@ class FinetuneRun:
     def save(self, directory: Path) -> None:
         """The policy."""
         self._state.policy.save(directory, "policy")
+
+
+def item_elbo(prior: DiffusionPrior, tokens: Tensor, generator: Generator, num_draws: int = 32) -> Tensor:
+    """Prior ELBO of items (n, L) int64 in nats, (n,): of both strands together where they are one item."""
+    bound = prior.elbo(tokens, generator, num_draws)[0]
+    if not prior.space.strand_symmetric:
+        return bound
+    twins = torch.from_numpy(prior.space.alphabet.complement_tokens())[tokens.flip(1)]
+    other = prior.elbo(twins, generator, num_draws)[0]
+    return torch.where((twins == tokens).all(1), bound, torch.logaddexp(bound, other))
 
 
 def load_prior(algorithm: str, path: Path, space: DesignSpace | None = None) -> DiffusionPrior:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor, nn
 
 from plait.design.records import Dataset
@@ -72,6 +72,12 @@ class Config(BaseModel):
         le=100,
         description="assay standard deviations per nat of path KL; default .2 up to 16 positions, less for longer ones",
     )
+
+    @model_validator(mode="after")
+    def _a_rollout_is_kept(self) -> Config:
+        if self.replay_size < self.batch_size:
+            raise ValueError(f"replay_size {self.replay_size} holds no whole rollout of batch_size {self.batch_size}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def run(state: State, n: int, generator: Generator, progress: Progress) -> Sampl
         log_sums.append(log_evidence + math.log(size / n))
     evidence = float(torch.tensor(log_sums, dtype=torch.float64).logsumexp(0)) if state.is_across and n > 0 else None
     drawn = torch.cat(tokens)
+    if state.is_across:  # siblings stand side by side
+        drawn = drawn[torch.randperm(n, generator=generator, device=drawn.device)]
     return Samples(drawn, torch.zeros(n, device=drawn.device), prior.rows_forwarded - before, evidence)
 
 
