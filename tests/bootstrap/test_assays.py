@@ -47,17 +47,17 @@ def ordered(home):
     return home
 
 
-def start_round(home, number, batch):
+def start_round(home, number, batch, name="c"):
     """A round as `propose`, `approve` and `export` leave it, without its trainings."""
     with home.registry.begin() as uow:
-        assert _next_round(uow, home.ports, "c").number == number
+        assert _next_round(uow, home.ports, name).number == number
         designs = [
-            Design(f"c-r{number}-{rank:03d}", "c", number, rank, sequence, 1.0, 0.5, 0.5, "policy")
+            Design(f"{name}-r{number}-{rank:03d}", name, number, rank, sequence, 1.0, 0.5, 0.5, "policy")
             for rank, sequence in enumerate(batch, start=1)
         ]
-        uow.add_designs("c", number, designs)
+        uow.add_designs(name, number, designs)
         for state in (RoundState.PROPOSED, RoundState.APPROVED, RoundState.ORDERED):
-            uow.move_round("c", number, state, "ada")
+            uow.move_round(name, number, state, "ada")
 
 
 def results(tmp_path, *rows, header="design_id,assay,value,status"):
@@ -205,3 +205,25 @@ def test_bad_files_are_refused_whole(ordered, tmp_path):
     with pytest.raises(BadInputError) as caught:
         ordered.results.import_("c", results(tmp_path, f"{IDS[0]},kd,1,ok"))
     assert "in kd is registered as 2;" in caught.value.problems[0].reason
+
+
+def test_a_round_without_a_reading_is_not_closed(ordered):
+    with pytest.raises(WrongStateError, match="no readings yet"):
+        ordered.round.close("c")
+    assert ordered.campaign.show("c")["rounds"][0]["state"] == "ordered"
+
+
+def test_campaigns_side_by_side_on_one_dataset_lose_no_readings(home, tmp_path):
+    before = home.data.show("psi")[0]
+    for name, sequence in (("one", "AAAAAA"), ("two", "CCCCCC")):
+        home.campaign.create({"name": name, "dataset": "psi"})
+        start_round(home, 1, [sequence], name)
+        table = results(tmp_path, f"{name}-r1-001,1.5", header="design_id,value")
+        home.results.import_(name, table)
+    for name in ("one", "two"):
+        home.round.close(name)
+    latest = home.data.show("psi")[-1]
+    assert (latest.number, latest.num_measurements) == (3, before.num_measurements + 2)
+    with home.registry.begin() as uow:
+        assert set(uow.readings(latest.id).sequences) >= {"AAAAAA", "CCCCCC"}
+        assert uow.rounds("two")[0].next_version_id == latest.id

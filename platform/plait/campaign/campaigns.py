@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from plait.campaign import catalog
+from plait.campaign.assays import Assay, of_campaign
 from plait.campaign.config import CampaignConfig
 from plait.campaign.corpora import inside, pin_corpus
 from plait.campaign.jobs import judge_algorithm, needs_scorers, reward_settings
-from plait.campaign.ports import Ports
+from plait.campaign.ports import Ports, Scorers
 from plait.campaign.records import Campaign, DatasetVersion
 from plait.design.alphabets import find_alphabet
 from plait.design.errors import ConfigError
@@ -36,9 +37,10 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
         version = uow.dataset_version(config.dataset)
         readings = uow.readings(version.id)
         further = [uow.dataset_version(assay.dataset) for assay in config.assays]
-        beside = [list(dict.fromkeys(uow.readings(v.id).sequences)) for v in further]
+        data = [(version, readings), *((v, uow.readings(v.id)) for v in further)]
     space, notes = resolve_space(config, version, readings.sequences)
-    notes += [_describe_assay(*found, version, space) for found in zip(further, beside, strict=True)]
+    notes += [_describe_assay(other, found.sequences, version, space) for other, found in data[1:]]
+    notes += [note for assay in of_campaign(config, space, 0, data) if (note := _out_of_reach(assay))]
     pinned, note = pin_corpus(ports, config.prior, space)
     document = config.model_copy(update={"prior": pinned}).model_dump(mode="json", exclude_unset=True)
     with ports.repository.begin() as uow:
@@ -53,7 +55,18 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
         )
 
 
-def _describe_assay(assay: DatasetVersion, sequences: list[str], own: DatasetVersion, space: DesignSpace) -> str:
+def _out_of_reach(assay: Assay) -> str:
+    """What is to be said of a threshold that no reading meets."""
+    best = float(assay.readings.values.max() if assay.goal == "maximize" else assay.readings.values.min())
+    if assay.threshold is None or assay.sign * best >= assay.sign * assay.threshold:
+        return ""
+    return (
+        f"no reading of {assay.name} meets its threshold {assay.threshold:g} (the best is {best:g}): there the models "
+        "can only guess, and designs that they know least of look most likely to meet it"
+    )
+
+
+def _describe_assay(assay: DatasetVersion, sequences: Sequence[str], own: DatasetVersion, space: DesignSpace) -> str:
     """What a further assay brings.
 
     Raises:
@@ -63,6 +76,7 @@ def _describe_assay(assay: DatasetVersion, sequences: list[str], own: DatasetVer
         raise ConfigError(f"assays: {assay.dataset} is written in {assay.alphabet}, {own.dataset} in {own.alphabet}")
     if assay.length != own.length:
         raise ConfigError(f"assays: {assay.dataset} has {assay.length} letters, {own.dataset} has {own.length}")
+    sequences = list(dict.fromkeys(sequences))
     num_items = len(inside(sequences, space))
     if num_items < FEWEST_ITEMS:
         raise ConfigError(
@@ -115,8 +129,8 @@ def _check_gradients(config: CampaignConfig) -> None:
             )
 
 
-def check_scorers(config: CampaignConfig, scorers: Collection[str]) -> None:
-    """Every scorer that the configuration names is known here.
+def check_scorers(config: CampaignConfig, scorers: Scorers) -> None:
+    """Every scorer that the configuration names is known here, and its program is there.
 
     Raises:
         ConfigError: Otherwise.
@@ -130,6 +144,9 @@ def check_scorers(config: CampaignConfig, scorers: Collection[str]) -> None:
                     f"reward: there is no scorer '{name}' here, {known}",
                     hint="describe it under scorers in the home's settings.yaml, or give it to plait.open(scorers=...)",
                 )
+            problem = getattr(scorers[name], "problem", str)()
+            if problem:
+                raise ConfigError(f"reward: the scorer '{name}' cannot be used: {problem}")
 
 
 def finetune_settings(config: CampaignConfig) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from torch import Tensor
 from plait.acquisition.base import Pool
 from plait.campaign import catalog
 from plait.campaign.assays import Assay
-from plait.campaign.jobs import item_elbo
+from plait.campaign.jobs import item_elbo, needs_scorers
 from plait.campaign.turns import Outcome, Turn
 from plait.design.errors import RunFailedError
+from plait.metrics.hypervolume import pareto_ranks
 from plait.rewards.conservatism import Objective
 from plait.rewards.multi_objective import MultiObjective
 from plait.rewards.support_gate import SupportGate
@@ -25,6 +26,8 @@ ENUMERATED = 16_384
 NATURALNESS = 0.25
 """Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
 ELBO_DRAWS = 16
+SCORED_AT_ONCE = 8_192
+"""Items of an enumerated space that several assays score at a time."""
 FEASIBLE = 0.5
 """P(all thresholds are met) below which a chosen design is said aloud to be a gamble."""
 
@@ -42,7 +45,7 @@ def sample(turn: Turn) -> Outcome:
     drawn = sampler.sample(state, batch.num_candidates, generator, progress).tokens
     progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
     pools = {"policy": turn.space.canonical(drawn.numpy())}
-    if turn.space.size <= batch.exhaustive_limit:
+    if _is_enumerated(turn):
         pools["exhaustive"] = _best_of_space(turn, objective, max(20 * batch.size, ENUMERATED))
     unique_fraction = len(np.unique(pools["policy"], axis=0)) / max(1, len(drawn))
     document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
@@ -56,7 +59,25 @@ def sample(turn: Turn) -> Outcome:
     )
 
 
+def _is_enumerated(turn: Turn) -> bool:
+    """The space is small enough to be scored whole; with a black box, which may be dear, only if asked for."""
+    batch = turn.config.batch
+    is_wanted = "exhaustive_limit" in batch.model_fields_set or not any(
+        needs_scorers(assay.section.algorithm) for assay in turn.assays
+    )
+    return is_wanted and turn.space.size <= batch.exhaustive_limit
+
+
 def _best_of_space(turn: Turn, objective: Objective, n: int) -> NDArray[np.int64]:
+    """The n best of the space; of several assays the first fronts, so that their ends are candidates as well."""
+    if isinstance(objective, MultiObjective):
+        every = np.concatenate(list(turn.space.enumerate()))
+        pieces = [torch.from_numpy(piece) for piece in np.array_split(every, max(1, len(every) // SCORED_AT_ONCE))]
+        values = torch.cat([objective.values(piece) for piece in pieces]).double().numpy()
+        conservative = torch.cat([objective(piece).conservative for piece in pieces]).double().numpy()
+        is_likely = torch.cat([objective.feasibility(piece) for piece in pieces]).numpy() >= FEASIBLE
+        ranks = pareto_ranks(values) if values.shape[1] > 1 else np.zeros(len(every))
+        return np.asarray(every[np.lexsort((-conservative, ranks, ~is_likely))[:n]])
     exhaustive = catalog.find("samplers", "exhaustive")
     generator = turn.generator("exhaustive")
     state = exhaustive.prepare(exhaustive.Config(), turn.prior(), objective, turn.dataset, generator)

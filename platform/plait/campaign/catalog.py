@@ -56,7 +56,8 @@ def configure(room: str, name: str, settings: dict[str, Any]) -> Any:
     Raises:
         ConfigError: Unknown algorithm, unknown key, or a value out of bounds.
     """
+    model = find(room, name).Config
     try:
-        return find(room, name).Config.model_validate(settings)
+        return model.model_validate(settings)
     except ValidationError as error:
-        raise explain(error, f"{room}.{name} settings") from error
+        raise explain(error, f"{room}.{name} settings", model) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -235,6 +236,9 @@ class CampaignConfig(_Section):
             raise ValueError(f"each assay is a dataset of its own, got {', '.join(names)}")
         if self.objective.weight == 0 and not any(a.weight for a in self.assays):
             raise ValueError("every assay has weight 0: nothing would be optimised")
+        idle = [a.dataset for a in self.assays if a.weight == 0 and a.threshold is None]
+        if idle:
+            raise ValueError(f"assay {idle[0]} has weight 0 and no threshold: it would do nothing")
         if not self.assays and self.objective.scalarisation != "weighted_sum":
             raise ValueError(f"objective.scalarisation {self.objective.scalarisation} needs several assays")
         return self
@@ -260,19 +264,47 @@ class CampaignConfig(_Section):
         return self.workers[min(round_number, len(self.workers)) - 1]
 
 
-def explain(error: ValidationError, what: str) -> ConfigError:
-    """A pydantic error as one of ours: each field with its value and what is wrong."""
+def explain(error: ValidationError, what: str, model: type[BaseModel]) -> ConfigError:
+    """A pydantic error about `model` as one of ours: one problem per field, entries of lists counted from 1.
+
+    Where a field may be one of several things, only what lies deepest is told: the others were not meant.
+    """
+    told: dict[str, RowProblem] = {}
+    for item in error.errors():
+        column, keys = _place(item["loc"], model)
+        reason = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            unknown = str(item["loc"][-1])
+            near = get_close_matches(unknown, keys, 1)
+            column = f"{column}.{unknown}".removeprefix(".")
+            reason = "is no key here" + "".join(f" (did you mean {key}?)" for key in near)
+        told.setdefault(column, RowProblem(0, column, repr(item.get("input"))[:80], reason))
     problems = [
-        RowProblem(
-            0,
-            ".".join(str(part) for part in item["loc"]) or "(whole file)",
-            repr(item.get("input"))[:80],
-            item["msg"].removeprefix("Value error, "),
-        )
-        for item in error.errors()
+        p for p in told.values() if not any(other.startswith((f"{p.column}.", f"{p.column}[")) for other in told)
     ]
-    lines = "; ".join(f"{p.column}: {p.reason}" for p in problems)
+    lines = "; ".join(f"{p.column}: {p.reason}".removeprefix(": ") for p in problems)
     return ConfigError(f"{what} cannot be used: {lines}", problems=problems)
+
+
+def _place(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, list[str]]:
+    """A location without what only pydantic knows by name, as KEY.KEY[NUMBER], and the keys that may stand there."""
+    place, models = "", [model]
+    is_key = len(location) == 1 or location[-1:] == ("[key]",)  # a number may also be a mapping's key, which is refused
+    for part in location:
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        if isinstance(part, int):
+            place += f".{part}" if is_key else f"[{part + 1}]"
+        elif fields:
+            place += f".{part}"
+            models = [m for field in fields for m in _models(field.annotation)]
+    return place.removeprefix("."), [key for m in models for key in m.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Every model that a field of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def parse_config(document: object, what: str = "the configuration") -> CampaignConfig:
@@ -286,7 +318,7 @@ def parse_config(document: object, what: str = "the configuration") -> CampaignC
     try:
         return CampaignConfig.model_validate(document)
     except ValidationError as error:
-        raise explain(error, what) from error
+        raise explain(error, what, CampaignConfig) from error
 
 
 def read_config(path: Path) -> CampaignConfig:

@@ -14,6 +14,7 @@ from plait.campaign.ports import Laboratory, Ports
 from plait.campaign.proposing import open_turn
 from plait.campaign.records import Design, Result, Round
 from plait.campaign.report_data import (
+    AssayAim,
     DataBenchmark,
     FurtherAssay,
     MethodResult,
@@ -81,6 +82,34 @@ def gather(ports: Ports, name: str, laboratory: Laboratory | None = None) -> Rep
         logo_designs=summaries[-1].sequences[:LOGO_SIZE],
         plait_version=installed_version("plait"),
         created_at=ports.clock.now().strftime("%Y-%m-%d %H:%M UTC"),
+        aims=aims_of(first.assays, first.config.objective.assay) if len(first.assays) > 1 else (),
+        scalarisation=first.config.objective.scalarisation,
+    )
+
+
+def aims_of(assays: tuple[Assay, ...], own_name: str | None = None) -> tuple[AssayAim, ...]:
+    """What is wanted of each of several assays, with their offline readings brought together by item.
+
+    Args:
+        assays: The campaign's own first.
+        own_name: Name of the own assay in reports; its dataset's by default.
+    """
+    read = [
+        {row.tobytes(): assay.sign * float(value) for row, value in zip(assay.dataset.tokens, assay.dataset.values, strict=True)}
+        for assay in assays
+    ]
+    items = list(dict.fromkeys(item for values in read for item in values))
+    return tuple(
+        AssayAim(
+            assay=(own_name if assay is assays[0] else None) or assay.name,
+            dataset_version=str(assay.version.number),
+            unit=assay.version.unit,
+            goal=assay.goal,
+            weight=assay.weight,
+            threshold=assay.threshold,
+            offline=tuple(values.get(item) for item in items),
+        )
+        for assay, values in zip(assays, read, strict=True)
     )
 
 

@@ -17,6 +17,7 @@ from plait.campaign.ports import Ports, UnitOfWork
 from plait.campaign.records import DatasetVersion, Model
 from plait.campaign.stage_runs import flush_outbox, register
 from plait.campaign.turns import NewModel
+from plait.design.alphabets import find_alphabet
 from plait.design.bundles import load_bundle
 from plait.design.errors import BadInputError, CorruptArtifactError, UsageError, WrongStateError
 from plait.design.records import Readings
@@ -154,6 +155,12 @@ def sample(
             f"{model.name} is a reward; designs are drawn from a prior or policy", hint="see: plait model list"
         )
     prior = load_prior(model.algorithm, ports.artifacts.path(model.artifact_sha256))
+    own = prior.space.length, prior.space.alphabet
+    if data is not None and (data[0].length, find_alphabet(data[0].alphabet)) != own:
+        raise WrongStateError(
+            f"{data[0].dataset} has {data[0].length} letters of {data[0].alphabet}, the model "
+            f"{prior.space.length} of {prior.space.alphabet.name}"
+        )
     objective = _objective(ports, model, chosen, prior.space) if module.needs_reward else None
     learnt = None if data is None else learnable(data[1], prior.space, data[0].goal, data[0].unit)
     generator = Generator().manual_seed(seed)
@@ -184,6 +191,14 @@ def _objective(ports: Ports, model: Model, chosen: Model | None, space: DesignSp
     sha = chosen.artifact_sha256 if chosen else model.details.get("reward")
     if sha is None:
         raise WrongStateError("this sampler needs a reward", hint="add --reward NAME; see: plait model list")
+    assays = model.details.get("assays", ())
+    if chosen is None and len(assays) > 1:
+        raise WrongStateError(
+            f"{model.name} was made for several assays ({', '.join(assays)}); a sampler steers by one reward",
+            hint="add --reward NAME; see: plait model list",
+        )
+    if chosen is not None and chosen.kind != "reward":
+        raise WrongStateError(f"{chosen.name} is a {chosen.kind}, no reward", hint="see: plait model list")
     algorithm = chosen.algorithm if chosen else model.details.get("reward_algorithm", "ensemble")
     fitted = load_reward(algorithm, ports.artifacts.path(sha), ports.scorers)
     if fitted.space.length != space.length or fitted.space.alphabet != space.alphabet:

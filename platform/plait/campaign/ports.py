@@ -94,8 +94,11 @@ class UnitOfWork(Protocol):
         dataset: str,
         actor: str,
         further: Sequence[tuple[str, str]] = (),
+        bases: Mapping[str, str] | None = None,
     ) -> DatasetVersion:
-        """New dataset version = the round's dataset version + the round's ok results as measurements, in each assay.
+        """New dataset version = a base version + the round's ok results as measurements, in each assay.
+
+        `bases` are version ids by dataset; by default the versions that the round learned from.
 
         `further` are (dataset, content hash) of the further assays, in the campaign's order. The round's measurement
         rows already exist (add_results wrote them); they are linked, never copied. Moves the round to CLOSED and sets

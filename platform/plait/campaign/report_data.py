@@ -95,6 +95,30 @@ class TrajectoryPoint:
 
 
 @dataclass(frozen=True)
+class AssayAim:
+    """What a campaign of several assays wants of one of them, and what was measured in it before any design.
+
+    Attributes:
+        assay: Its name.
+        dataset_version: Number of the dataset's version that round 1 learnt from.
+        unit: Of its readings.
+        goal: Which way is better.
+        weight: Its say among the assays; 0 keeps only the threshold.
+        threshold: What a design must reach, None for no constraint.
+        offline: Mean reading per item, over the items of all assays, in the same order in each; None where this assay
+            did not measure the item.
+    """
+
+    assay: str
+    dataset_version: str
+    unit: str
+    goal: Goal
+    weight: float
+    threshold: float | None
+    offline: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class FurtherAssay:
     """What a round's designs promised and read in an assay beside the campaign's own.
 
@@ -167,7 +191,7 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything one report shows."""
+    """Everything one report shows; `aims` are the assays of a campaign of several, its own first, else empty."""
 
     campaign: str
     assay: str
@@ -192,3 +216,5 @@ class ReportData:
     logo_designs: tuple[str, ...]
     plait_version: str
     created_at: str
+    aims: tuple[AssayAim, ...] = ()
+    scalarisation: str = ""

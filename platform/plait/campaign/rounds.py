@@ -138,34 +138,54 @@ def _open_wells(uow: UnitOfWork, name: str, number: int) -> list[NewResult]:
 def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, dict[str, int]]:
     """Close the measured round: open wells become failed, and each assay's dataset gets a version with its readings.
 
+    The readings join the dataset's latest version, so that campaigns side by side on one dataset lose nothing; where
+    the latest has another unit, goal or form, they join the one that the round learned from.
+
     Returns:
         The closed round (its `further` tells the new versions of further assays), the new version of the campaign's
         own dataset, and the number of wells that were still open in each assay.
 
     Raises:
-        WrongStateError: No round is being measured.
+        WrongStateError: No round is being measured, or not one reading or failed well came in.
     """
     with ports.repository.begin() as uow:
         chosen = open_for_results(uow, name)
+        if not uow.results(name, chosen.number):
+            raise WrongStateError(
+                f"round {chosen.number} of '{name}' has no readings yet, and a closed round takes none",
+                hint=f"plait results import {name} FILE (a well that failed has status failed)",
+            )
         still_open = _open_wells(uow, name, chosen.number)
-        if still_open:
-            uow.add_results(name, chosen.number, still_open, ports.actor, None)
+        uow.add_results(name, chosen.number, still_open, ports.actor, None)  # takes the lock, even for no wells
         campaign = uow.campaign(name)
+        learnt_from = {campaign.dataset: chosen.dataset_version_id} | {a.dataset: a.version_id for a in chosen.further}
+        bases = {dataset: _base(uow, dataset, version_id) for dataset, version_id in learnt_from.items()}
         new = uow.close_round_into_version(
             name,
             chosen.number,
-            content_hash=_joined_hash(uow, chosen, campaign.dataset, chosen.dataset_version_id),
+            content_hash=_joined_hash(uow, chosen, bases[campaign.dataset]),
             dataset=campaign.dataset,
             actor=ports.actor,
-            further=[(a.dataset, _joined_hash(uow, chosen, a.dataset, a.version_id)) for a in chosen.further],
+            further=[(a.dataset, _joined_hash(uow, chosen, bases[a.dataset])) for a in chosen.further],
+            bases={dataset: version.id for dataset, version in bases.items()},
         )
         num_open = Counter(well.assay for well in still_open)
         return latest_round(uow, name, chosen.number), new, {assay: num_open[assay] for assay in campaign.assays}
 
 
-def _joined_hash(uow: UnitOfWork, of: Round, dataset: str, version_id: str) -> str:
+def _base(uow: UnitOfWork, dataset: str, version_id: str) -> DatasetVersion:
+    """The version that a round's readings join."""
+    own, latest = uow.dataset_version_by_id(version_id, dataset), uow.dataset_version(dataset)
+
+    def form(version: DatasetVersion) -> tuple[object, ...]:
+        return version.alphabet, version.length, version.unit, version.goal
+
+    return latest if form(latest) == form(own) else own
+
+
+def _joined_hash(uow: UnitOfWork, of: Round, version: DatasetVersion) -> str:
     """The content of an assay's dataset once the round's readings have joined it."""
-    version = uow.dataset_version_by_id(version_id, dataset)
+    dataset = version.dataset
     sequences = {d.design_id: d.sequence for d in uow.designs(of.campaign, of.number)}
     results = uow.results(of.campaign, of.number)
     measured = [(r.design_id, r.replicate, r.value) for r in results if r.assay == dataset and r.value is not None]

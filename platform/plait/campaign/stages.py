@@ -212,6 +212,7 @@ def finetune(turn: Turn) -> Outcome:
     last = {name: values[-1][1] for name, values in curves.items() if values}
     details = {"prior": turn.outputs["prior"]["prior"], "reward": turn.outputs["fit_reward"]["final"], "last": last}
     details |= {"algorithm": algorithm, "reward_algorithm": turn.own.section.algorithm}
+    details |= {"assays": [assay.name for assay in turn.assays]}
     params = {
         **settings,
         "kind": chosen["kind"],

@@ -7,13 +7,14 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from plait.design.errors import BadInputError
 
 COLUMNS = ("design_id", "sequence", "predicted_mean", "predicted_std", "conservative", "rank")
+ASSAYS, ASSAY_SEPARATOR = "assays", ";"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -51,28 +52,32 @@ class OrderRow(Protocol):
         ...
 
 
-def order_bytes(rows: Iterable[OrderRow]) -> bytes:
+def order_bytes(rows: Iterable[OrderRow], assays: Sequence[str] = ()) -> bytes:
     r"""The order as CSV: UTF-8, LF, by rank, numbers in the shortest form that reads back exactly.
+
+    Several assays stand in every row, in a last column `assays`, separated by semicolons: each is to be run on every
+    design, and results name the one that they belong to. One assay needs no column.
 
     A text cell that a spreadsheet would execute (it starts with = + - @ TAB or CR) gets an apostrophe in front, which
     spreadsheets take as "this is text". Numbers are written by us and stay numbers, also negative ones.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    told = [_as_text(ASSAY_SEPARATOR.join(assays))] if len(assays) > 1 else []
+    writer.writerow([*COLUMNS, *([ASSAYS] if told else [])])
     for row in sorted(rows, key=lambda row: (row.rank, row.design_id)):
         numbers = [repr(float(number)) for number in (row.predicted_mean, row.predicted_std, row.conservative)]
-        writer.writerow([_as_text(row.design_id), _as_text(row.sequence), *numbers, int(row.rank)])
+        writer.writerow([_as_text(row.design_id), _as_text(row.sequence), *numbers, int(row.rank), *told])
     return text.getvalue().encode()
 
 
-def write_order(path: Path | str, rows: Iterable[OrderRow]) -> str:
-    """Write the order to `path`, all of it or nothing, and return the hex SHA-256 of its bytes.
+def write_order(path: Path | str, rows: Iterable[OrderRow], assays: Sequence[str] = ()) -> str:
+    """Write the order (see order_bytes) to `path`, all of it or nothing, and return the hex SHA-256 of its bytes.
 
     Raises:
         BadInputError: `path` cannot be written, or is no ordinary file (a device would be replaced by one).
     """
-    path, content = Path(path), order_bytes(rows)
+    path, content = Path(path), order_bytes(rows, assays)
     try:
         if path.exists() and not path.is_file():
             raise BadInputError(f"{path} cannot be written: it is no ordinary file", hint="choose another file")

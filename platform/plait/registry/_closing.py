@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import select, update
 
 from plait.campaign.records import DatasetVersion, RoundState
@@ -24,8 +26,11 @@ def close_round_into_version(
     dataset: str,
     actor: str,
     further: Named = (),
+    bases: Mapping[str, str] | None = None,
 ) -> DatasetVersion:
-    """New dataset version = the round's dataset version + the round's ok results as measurements, for each assay.
+    """New dataset version = a base version + the round's ok results as measurements, for each assay.
+
+    `bases` are version ids by dataset; by default the versions that the round learned from.
 
     The measurement rows that add_results wrote are linked, never copied. Moves the round to CLOSED and sets its
     next_version_id, and that of each further assay.
@@ -40,11 +45,13 @@ def close_round_into_version(
     if [name for name, _ in further] != [r.dataset for r in beside]:
         names = ", ".join(r.dataset for r in beside) or "none"
         raise WrongStateError(f"the further assays of '{campaign}' are: {names}")
-    key = _version(tx, row.id, row.dataset_version_id, content_hash, dataset, actor)
+    chosen = {name: _found(tx, name, id_) for name, id_ in (bases or {}).items()}
+    base = chosen.get(dataset) or row.dataset_version_id
+    key = _version(tx, row.id, base, content_hash, dataset, actor)
     closed = {"state": RoundState.CLOSED, "next_version_id": key}
     tx.connection.execute(update(t.round_).where(t.round_.c.id == row.id).values(closed))
     for assay, (name, hash_) in zip(beside, further, strict=True):
-        key = _version(tx, row.id, assay.version_key, hash_, name, actor)
+        key = _version(tx, row.id, chosen.get(name) or assay.version_key, hash_, name, actor)
         where = t.round_assay.c.round_id == row.id, t.round_assay.c.position == assay.position
         tx.connection.execute(update(t.round_assay).where(*where).values(next_version_id=key))
     details = {"from": row.state, "dataset_version": content_hash, **in_details(further)}
@@ -54,13 +61,19 @@ def close_round_into_version(
 
 def _version(tx: Transaction, round_key: int, base_key: int, content_hash: str, dataset: str, actor: str) -> int:
     """The key of the version with this content in the dataset, made now from its base if it is new."""
+    found = _found(tx, dataset, content_hash)
+    return _joined_version(tx, round_key, base_key, content_hash, dataset, actor) if found is None else found
+
+
+def _found(tx: Transaction, dataset: str, content_hash: str) -> int | None:
+    """The key of the version with this content in the dataset, if there is one."""
     found = tx.first(
         select(t.dataset_version.c.id)
         .join(t.dataset)
         .where(t.dataset.c.project_id == tx.project_id, t.dataset.c.name == dataset)
         .where(t.dataset_version.c.content_hash == content_hash)
     )
-    return _joined_version(tx, round_key, base_key, content_hash, dataset, actor) if found is None else int(found.id)
+    return None if found is None else int(found.id)
 
 
 def _joined_version(tx: Transaction, round_key: int, base_key: int, content_hash: str, dataset: str, actor: str) -> int:

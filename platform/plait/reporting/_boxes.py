@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plait.campaign.report_data import ReportData
+from plait.campaign.report_data import AssayAim, ReportData
 from plait.reporting.outcomes import Values, better_word
 from plait.reporting.theme import GRID, INK, MANY_POINTS, MUTED
 
@@ -27,7 +27,7 @@ class Column:
     outcome: Values
 
 
-def value_label(data: ReportData, what: str = "") -> str:
+def value_label(data: ReportData | AssayAim, what: str = "") -> str:
     """An axis label for values: what, the assay, its unit, which way is better."""
     name = f"{what} {data.assay}".strip()
     name = name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…"

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from plait.campaign.report_data import ReportData
 from plait.reporting._boxes import value_label
+from plait.reporting.assay_plots import assay_pairs
+from plait.reporting.assay_tables import (
+    assay_design_caption,
+    assay_design_table,
+    assay_facts,
+    progress_note,
+    progress_table,
+)
 from plait.reporting.benchmark_plots import held_out_scatter, value_histogram
 from plait.reporting.logos import logos
 from plait.reporting.method_plots import method_variety, over_optimisation, rewards_by_method
@@ -14,6 +24,8 @@ from plait.reporting.round_plots import funnel, measured_rounds, proxy_against_m
 from plait.reporting.summary import summary_sentences, with_unit
 from plait.reporting.tables import COLLAPSED, design_table, further_table, method_table, rejected_table, round_table
 from plait.reporting.theme import Picture, css_palette, drawing_style, number, percent
+
+_OF_OWN = ("values", "held-out", "methods-rewards", "over-optimisation", "rounds-values", "rounds-calibration")
 
 
 def render_report(data: ReportData) -> str:
@@ -41,8 +53,10 @@ def render_report(data: ReportData) -> str:
         method_table=method_table(data),
         round_table=round_table(data),
         further_table=further_table(data),
-        design_table=design_table(data),
-        is_measured=bool(measured_rounds(data)),
+        design_table=assay_design_table(data) if data.aims else design_table(data),
+        design_caption=_design_caption(data),
+        progress_table=progress_table(data) if data.aims else None,
+        progress_note=progress_note(data) if data.aims else "",
         has_designs=bool(best_designs(data, 1)),
         rejected_table=rejected_table(data),
         pictures={picture.key: picture for picture in _pictures(data)},
@@ -60,6 +74,8 @@ def _pictures(data: ReportData) -> list[Picture]:
             pictures += [rewards_by_method(data), method_variety(data)]
         if data.trajectories:
             pictures.append(over_optimisation(data))
+        if data.aims:
+            pictures.append(assay_pairs(data))
         if any(summary.sequences for summary in data.rounds):
             pictures += [round_over_round(data), round_variety(data)]
         if measured_rounds(data):
@@ -68,14 +84,28 @@ def _pictures(data: ReportData) -> list[Picture]:
             pictures.append(logos(data))
         if any(summary.funnel for summary in data.rounds):
             pictures.append(funnel(data))
-        return pictures
+        return [_named(data, picture) for picture in pictures] if data.aims else pictures
+
+
+def _named(data: ReportData, picture: Picture) -> Picture:
+    """A picture of the campaign's own assay, which says so where there are others."""
+    return replace(picture, title=f"{data.assay} alone: {picture.title}") if picture.key in _OF_OWN else picture
+
+
+def _design_caption(data: ReportData) -> str:
+    if data.aims:
+        return assay_design_caption(data)
+    return "The best measured designs" if measured_rounds(data) else "First designs of the last round, not measured yet"
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
-    return [
+    own = [
         ("Assay", value_label(data)),
         ("Goal", better_word(data)),
         ("Data", f"{data.dataset}, version {data.dataset_version}"),
+    ]
+    return [
+        *(assay_facts(data) if data.aims else own),
         ("Design space", f"{data.template or '–'} over {data.alphabet_letters}"),
         ("Made", f"{data.created_at}, Plait {data.plait_version}"),
     ]

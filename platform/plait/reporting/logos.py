@@ -31,7 +31,8 @@ _MANY_GLYPHS = 1500
 
 def logos(data: ReportData) -> Picture:
     """Logos of the top offline sequences, of the prior's samples and of the designs, one above the other."""
-    sets = [("offline top", data.logo_offline), ("prior", data.logo_prior), ("designs", data.logo_designs)]
+    top = f"offline top in {data.assay}" if data.aims else "offline top"
+    sets = [(top, data.logo_offline), ("prior", data.logo_prior), ("designs", data.logo_designs)]
     present = [
         (name, information(sequences, data.alphabet_letters), len(sequences)) for name, sequences in sets if sequences
     ]

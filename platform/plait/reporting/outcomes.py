@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.campaign.report_data import MethodResult, ReportData, RoundSummary, TrajectoryPoint
+from plait.campaign.report_data import AssayAim, MethodResult, ReportData, RoundSummary, TrajectoryPoint
 from plait.reporting.theme import METHODS, decimals_for
 
 Values = NDArray[np.float64]
@@ -22,12 +22,12 @@ def finite(values: tuple[float | None, ...]) -> Values:
     return numbers[np.isfinite(numbers)]
 
 
-def direction(data: ReportData) -> float:
+def direction(data: ReportData | AssayAim) -> float:
     """+1 where higher is better, -1 where lower is."""
     return 1.0 if data.goal == "maximize" else -1.0
 
 
-def better_word(data: ReportData) -> str:
+def better_word(data: ReportData | AssayAim) -> str:
     """Which way is better, for axis labels and sentences."""
     return "higher is better" if data.goal == "maximize" else "lower is better"
 

@@ -60,7 +60,7 @@ def round_over_round(data: ReportData) -> Picture:
         figure,
         "rounds-values",
         "Round over round",
-        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. Rounds work when "
+        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. {work} when "
         f"filled boxes move {'up' if data.goal == 'maximize' else 'down'}, past the dashed line of the best offline "
         "reading.",
         f"Box plots of offline values (median {number(data.offline_median, decimals)}) and rounds: {medians}.",
@@ -177,8 +177,8 @@ def funnel(data: ReportData) -> Picture:
         figure,
         "funnel",
         "From candidates to the plate",
-        "From top to bottom, where candidates came from (sampled from the policy; enumerated, every sequence of "
-        "the space) and how many were left after each step of the selection; where a bar shrinks sharply, "
+        "From top to bottom, where candidates came from (sampled from the policy; enumerated, the best-predicted "
+        "once every sequence of the space was scored) and how many were left after each step of the selection; where a bar shrinks sharply, "
         "that step decided.",
         f"Bars of candidates left after each step. {spoken}.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from plait.campaign.report_data import MethodResult, ReportData
+from plait.reporting.assay_summary import assay_rounds, learnt_from, wanted
 from plait.reporting.outcomes import (
     CONSERVATIVE,
     best_designs,
@@ -27,15 +28,27 @@ def with_unit(data: ReportData, value: float) -> str:
 
 def summary_sentences(data: ReportData) -> list[str]:
     """The summary, one paragraph per entry."""
-    parts = [_asked(data), _rounds(data), _contest(data), _braid(data), _collapse(data), _over_optimisation(data)]
+    rounds = assay_rounds(data) if data.aims and data.rounds else [_rounds(data)]
+    contest = [_of_own(data, part) for part in (_contest(data), _braid(data))]
+    parts = [_asked(data), *rounds, *contest, _collapse(data), _of_own(data, _over_optimisation(data))]
     return [part for part in parts if part]
 
 
+def _of_own(data: ReportData, text: str) -> str:
+    """A sentence that knows only the campaign's own assay, which says so where there are others."""
+    return f"By {data.assay} alone: {text}" if data.aims and text else text
+
+
 def _asked(data: ReportData) -> str:
-    wanted = "high" if data.goal == "maximize" else "low"
     size = f"{data.space_size:,}" if data.space_size < 10**9 else f"about 10^{len(str(data.space_size)) - 1}"
+    if data.aims:
+        return (
+            f"The campaign looks for sequences{_form(data)} with {wanted(data)}. It learnt from measured sequences, "
+            f"{learnt_from(data)}; the design space holds {size} sequences."
+        )
+    high = "high" if data.goal == "maximize" else "low"
     return (
-        f"The campaign looks for sequences{_form(data)} with a {wanted} {data.assay}. It learnt from "
+        f"The campaign looks for sequences{_form(data)} with a {high} {data.assay}. It learnt from "
         f"{data.benchmark.num_items:,} measured sequences, whose best reads {with_unit(data, data.offline_best)} and "
         f"whose median is {with_unit(data, data.offline_median)}; the design space holds {size} sequences."
     )

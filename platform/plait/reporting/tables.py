@@ -62,7 +62,9 @@ def _method_row(data: ReportData, method: MethodResult, decimals: int) -> list[s
 
 def round_table(data: ReportData) -> Table:
     """Headers and one row per round, all as text."""
-    headers = ["round", "state", "measured", "median", "best", "beat offline best", "predicted median"]
+    own = f" in {data.assay}" if data.aims else ""
+    headers = ["round", "state", "measured", f"median{own}", f"best{own}", f"beat offline best{own}"]
+    headers += [f"predicted median{own}"]
     headers += ["Spearman held out", "Spearman measured", "in 90% interval", "diversity", "novelty", "path KL (nats)"]
     headers += ["unique samples", "conservatism", "approved by"]
     decimals = value_decimals(data)

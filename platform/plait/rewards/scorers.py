@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -39,6 +40,13 @@ class Remembered:
     def __call__(self, sequences: Sequence[str]) -> Sequence[float]:
         """The scorer's answer."""
         return self.function(sequences)
+
+    def problem(self) -> str:
+        """Why the scorer cannot be used, "" as far as can be told without asking it."""
+        if not isinstance(self.function, SubprocessScorer):
+            return ""
+        program = self.function.settings.command[0]
+        return "" if shutil.which(program) else f"there is no program {program}"
 
 
 def make_scorers(settings: Mapping[str, AnyScorer], given: Mapping[str, Scorer]) -> dict[str, Scorer]:

@@ -65,3 +65,4 @@ class HttpSettings(BaseModel):
 
 
 AnyScorer = Annotated[SubprocessSettings | HttpSettings, Field(discriminator="kind")]
+SCORER_KINDS: dict[str, type[BaseModel]] = {"subprocess": SubprocessSettings, "http": HttpSettings}

@@ -20,11 +20,13 @@ from pydantic_settings import (
 )
 
 from plait.design.errors import ConfigError, RowProblem
-from plait.settings.scorers import AnyScorer, ScorerName
+from plait.settings.scorers import SCORER_KINDS, AnyScorer, ScorerName
 
 SETTINGS_FILE = "settings.yaml"
 PREFIX = "PLAIT_"
 DEFAULT_HOME = ".plait"
+NOT_SHOWN = "not shown"
+"""Stands for a value that may be a secret."""
 
 _PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):.*@")
 _SECRET_PARAMETER = re.compile(r"(?i)([?&;]\w*(?:password|passwd|token|secret)\w*=)[^&;\s]*")
@@ -167,9 +169,11 @@ def _explain(error: ValidationError, home: Path, given: dict[str, Any]) -> Confi
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden" and not inside:
             reason = f"is no setting; known are {', '.join(n for n in Settings.model_fields if n != 'home')}"
-        shown = "not shown" if field == "scorers" else redacted(str(item.get("input")))[:120]  # it may be a secret
+        elif item["type"] == "extra_forbidden":
+            reason = f"is no key here; known are {', '.join(SCORER_KINDS[inside[1]].model_fields)}"
+        shown = NOT_SHOWN if field == "scorers" else redacted(str(item.get("input")))[:120]
         problems.append(RowProblem(0, source, shown, ": ".join([*inside, reason])))
-    lines = "; ".join(f"{p.column} ({p.value!r}): {p.reason}" for p in problems)
+    lines = "; ".join(f"{p.column}{f' ({p.value!r})' if p.value != NOT_SHOWN else ''}: {p.reason}" for p in problems)
     return ConfigError(f"settings cannot be used: {lines}", problems=problems)
 
 

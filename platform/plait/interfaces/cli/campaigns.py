@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plait.interfaces.cli.homes import outcome_document, outcome_tables
-from plait.interfaces.cli.output import Block, facts, notes, number, plural, when
+from plait.interfaces.cli.output import Block, Table, facts, notes, number, plural, when
 from plait.interfaces.cli.session import Session, command, make_group
 
 if TYPE_CHECKING:
@@ -109,53 +109,79 @@ def propose(session: Session, campaign: CampaignName) -> None:
         proposed = home.round.propose(campaign)
         designs = home.round.designs(campaign, round=proposed.number)
         results = home.results.list(campaign, round=proposed.number)
-        step = _next(home, campaign)
-    _show_round(session, proposed, designs, results, step, NUM_DESIGNS_SHOWN)
+        found = home.campaign.show(campaign)
+    _show_round(session, found, asdict(proposed), designs, results, NUM_DESIGNS_SHOWN)
 
 
 def show_round(session: Session, campaign: CampaignName, number: RoundNumber = None) -> None:
-    """The designs of a round."""
+    """The designs of a round, and what was measured of them."""
     with session.open() as home:
         designs = home.round.designs(campaign, round=number)
         found = home.campaign.show(campaign)
         numbered = {r["number"]: r for r in found["rounds"]}
         shown = numbered[number if number is not None else max(numbered)]
         results = home.results.list(campaign, round=shown["number"])
-    _show_round(session, shown, designs, results, found["next"], len(designs))
+    _show_round(session, found, shown, designs, results, len(designs))
 
 
 def _show_round(
     session: Session,
-    of: Round | dict[str, Any],
+    campaign: dict[str, Any],
+    of: dict[str, Any],
     designs: list[Design],
     results: list[Result],
-    step: str,
     num_shown: int,
 ) -> None:
-    record = of if isinstance(of, dict) else asdict(of)
-    table: Block = (
-        ["rank", "design", "sequence", "predicted", "std", "conservative", "source"],
-        [
-            [
-                str(d.rank),
-                d.design_id,
-                d.sequence,
-                number(d.predicted_mean),
-                number(d.predicted_std),
-                number(d.conservative),
-                d.source,
-            ]
-            for d in designs[:num_shown]
-        ],
-    )
+    assays = [campaign["dataset"], *(assay["dataset"] for assay in campaign["further"])]
     more = len(designs) - num_shown
     session.show(
-        {"round": record, "designs": designs, "results": results, "next": step},
-        f"round {record['number']} of {record['campaign']} is {record['state']}: {plural(len(designs), 'design')}",
-        *([table] if designs else []),
-        *([f"and {more:,} more; see: plait round show {record['campaign']}"] if more > 0 else []),
-        f"next: {step}",
+        {"round": of, "designs": designs, "results": results, "next": campaign["next"]},
+        f"round {of['number']} of {of['campaign']} is {of['state']}: {plural(len(designs), 'design')}",
+        *([_design_table(designs[:num_shown], results, assays)] if designs else []),
+        *([f"and {more:,} more; see: plait round show {of['campaign']}"] if more > 0 else []),
+        f"next: {campaign['next']}",
     )
+
+
+def _design_table(designs: list[Design], results: list[Result], assays: list[str]) -> Table:
+    """What is predicted of designs, and once results came in, what was measured; with several assays, of each."""
+    columns: dict[str, list[str]] = {
+        "rank": [str(d.rank) for d in designs],
+        "design": [d.design_id for d in designs],
+        "sequence": [d.sequence for d in designs],
+    }
+    if len(assays) == 1:
+        columns["predicted"] = [number(d.predicted_mean) for d in designs]
+        columns["std"] = [number(d.predicted_std) for d in designs]
+        columns["conservative"] = [number(d.conservative) for d in designs]
+    else:
+        for assay in assays:
+            columns[f"{assay} predicted"] = [number(_predicted(d, assay)) for d in designs]
+        for key in ("objective", "feasibility"):
+            if any(key in d.details for d in designs):
+                columns[key] = [number(d.details.get(key)) for d in designs]
+    readings: dict[tuple[str, str], list[float | None]] = {}
+    for r in results:
+        readings.setdefault((r.design_id, r.assay), []).append(r.value)
+    for assay in assays if results else ():
+        name = "measured" if len(assays) == 1 else f"{assay} measured"
+        columns[name] = [_measured(readings.get((d.design_id, assay), [])) for d in designs]
+    columns["source"] = [d.source for d in designs]
+    return list(columns), list(zip(*columns.values(), strict=True))
+
+
+def _predicted(design: Design, assay: str) -> float:
+    """The predicted mean in one of several assays; those beside the campaign's own are in the details."""
+    further = design.details.get("assays", {})
+    return float(further[assay]["predicted_mean"] if assay in further else design.predicted_mean)
+
+
+def _measured(readings: list[float | None]) -> str:
+    """The mean of a design's readings, "failed" where no well gave one, a dash where none came in."""
+    values = [value for value in readings if value is not None]
+    if readings and not values:
+        return "failed"
+    return number(sum(values) / len(values) if values else None)
 
 
 def approve(session: Session, campaign: CampaignName, number: RoundNumber = None, reason: Reason = "") -> None:
@@ -199,7 +225,10 @@ def import_results(
 
 
 def close(session: Session, campaign: CampaignName) -> None:
-    """Close the measured round: its readings join the dataset of their assay."""
+    """Close a round whose results came in; open wells become failed.
+
+    The readings join the dataset of their assay.
+    """
     with session.open() as home:
         closed, own, num_open = home.round.close(campaign)
         versions = [own]

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from plait.settings import redacted
 
 INTERNAL, INTERRUPTED = 5, 130
 NUM_PROBLEMS_SHOWN = 50
+MAX_ALIKE = 10
+"""More rows with the same mistake than this are one line."""
 LOG = "plait.log"
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a disk that is full or may not be written answers: no mistake of ours."""
@@ -83,12 +86,29 @@ def _tell(session: Session, code: str, message: str, hint: str) -> None:
 
 def _problem_table(problems: tuple[RowProblem, ...]) -> str:
     """The first problems as a table, and how many more there are; fields of a YAML file are in the message already."""
-    rows = [[str(p.row), *map(_one_line, (p.column, p.value, p.reason))] for p in problems if p.row]
-    if not rows:
+    lines = _collapsed([p for p in problems if p.row])
+    if not lines:
         return ""
-    text = aligned((["row", "column", "value", "reason"], rows[:NUM_PROBLEMS_SHOWN]))
-    more = len(rows) - NUM_PROBLEMS_SHOWN
+    rows = []
+    for p, num in lines[:NUM_PROBLEMS_SHOWN]:
+        alike = f" ({plural(num, 'row')} like this)" if num > 1 else ""
+        rows.append([str(p.row), _one_line(p.column), _one_line(p.value), _one_line(p.reason) + alike])
+    text = aligned((["row", "column", "value", "reason"], rows))
+    more = sum(num for _, num in lines[NUM_PROBLEMS_SHOWN:])
     return text + (f"and {plural(more, 'more problem')}; --json lists all\n" if more > 0 else "")
+
+
+def _collapsed(problems: list[RowProblem]) -> list[tuple[RowProblem, int]]:
+    """Problems and how many rows each stands for: one where it repeats itself in more than MAX_ALIKE rows."""
+    counts = Counter((p.column, p.value, p.reason) for p in problems)
+    told, lines = set(), []
+    for p in problems:
+        cell = (p.column, p.value, p.reason)
+        is_many = counts[cell] > MAX_ALIKE
+        if not (is_many and cell in told):
+            lines.append((p, counts[cell] if is_many else 1))
+        told.add(cell)
+    return lines
 
 
 def _one_line(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plait.interfaces.cli.output import Block, facts, plural, when, write
+from plait.interfaces.cli.output import Block, facts, notes, plural, when, write
 from plait.interfaces.cli.session import Session, command, make_group
 
 if TYPE_CHECKING:
@@ -148,13 +149,28 @@ def sample(
             dataset=dataset,
         )
     text = "".join(f"{sequence}\n" for sequence in drawn.sequences)
+    is_table = output is not None and output.suffix.lower() == ".csv"
     if output is not None:
-        write_text(output, _csv(drawn) if output.suffix.lower() == ".csv" else text)
+        write_text(output, _csv(drawn) if is_table else text)
+    if not session.is_quiet:
+        overlooked = _overlooked(drawn, has_weights=session.is_json or is_table)
+        write(sys.stderr, "".join(f"{line}\n" for line in notes(overlooked)))
     if session.is_json or output is not None:
         said = f"{plural(len(drawn.sequences), 'design')} of {drawn.model} written to {output}"
         session.show({**asdict(drawn), "output": output}, said)
     else:
         write(session.stdout, text)
+
+
+def _overlooked(drawn: Drawn, *, has_weights: bool) -> list[str]:
+    """What is easily overlooked: designs that repeat, and weights that plain text has no place for."""
+    said = []
+    num, num_different = len(drawn.sequences), len(set(drawn.sequences))
+    if 2 * num_different < num:
+        said.append(f"only {num_different:,} of {plural(num, 'design')} differ: the rest repeat them")
+    if any(drawn.log_weights) and not has_weights:
+        said.append("the designs have weights: --json or --output FILE.csv tells them")
+    return said
 
 
 def _csv(drawn: Drawn) -> str:
