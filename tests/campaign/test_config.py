@@ -161,3 +161,47 @@ def test_a_missing_file_is_not_found(tmp_path):
 def test_any_document_is_read_or_refused_by_name(document):
     with contextlib.suppress(ConfigError):
         assert parse_config(document).name
+
+
+@pytest.mark.parametrize(
+    ("change", "problems"),
+    [
+        ({"conservatism": [{"scale": -1}, {"scale": "foo"}]}, {"conservatism[2].scale": "valid number"}),
+        ({"conservatism": {"scale": "foo"}}, {"conservatism.scale": "valid number"}),
+        ({"conservatism": {"kind": "none", "scale": 2}}, {"conservatism": "leave scale out"}),
+        ({"conservatism": 5}, {"conservatism": "dictionary"}),
+        ({"workers": [2, -1]}, {"workers[2]": "greater than"}),
+        ({"workers": "x"}, {"workers": "valid integer"}),
+        ({"prior": {"settings": {1: 2}}}, {"prior.settings.1": "valid string"}),
+        (
+            {"space": {"constraints": [{"kind": "max_homopolymer", "lenght": 4}]}},
+            {"space.constraints[1].length": "required", "space.constraints[1].lenght": "(did you mean length?)"},
+        ),
+        (
+            {"batch": {"sise": 3}, "rond": 2, "colour": 1},
+            {
+                "batch.sise": "no key here (did you mean size?)",
+                "rond": "no key here (did you mean rounds?)",
+                "colour": "no key here",
+            },
+        ),
+        (
+            {"assays": [{"dataset": "e", "reward": {"membrs": 3}}]},
+            {"assays[1].reward.membrs": "(did you mean members?)"},
+        ),
+        ({"objective": {"scalarisation": "chebyshev"}}, {"": "needs several assays"}),
+    ],
+)
+def test_each_field_is_named_once_as_its_author_wrote_it(change, problems):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL | change, "c.yaml")
+    assert [p.column for p in caught.value.problems] == list(problems)
+    for problem, reason in zip(caught.value.problems, problems.values(), strict=True):
+        assert reason in problem.reason
+    start = next(iter(problems))
+    assert caught.value.message.startswith(f"c.yaml cannot be used: {start}{': ' if start else 'objective.scalar'}")
+
+
+def test_an_unknown_setting_of_an_algorithm_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"num_update: is no key here \(did you mean num_updates\?\)"):
+        check_algorithms(parse_config(MINIMAL | {"finetune": {"settings": {"num_update": 3}}}))

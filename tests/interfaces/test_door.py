@@ -48,6 +48,17 @@ def test_bad_cells_cannot_write_on_the_terminal(tmp_path):
     assert "\\x1b[2Jx\\ny" in err
 
 
+def test_a_mistake_in_many_rows_is_one_line(tmp_path):
+    many = [RowProblem(row, "assay", "x", "no assay") for row in range(2, 26)]
+    few = [RowProblem(row, "value", "?", "no number") for row in range(2, 12)]
+    code, _, err = told(BadInputError("what", problems=[*many, *few]), tmp_path, False)
+    lines = [line.split(maxsplit=3) for line in err.splitlines()[2:]]
+    assert code == 3
+    assert lines[0] == ["2", "assay", "x", "no assay (24 rows like this)"]
+    assert lines[1:] == [[str(row), "value", "?", "no number"] for row in range(2, 12)]
+    assert len(json.loads(told(BadInputError("what", problems=many), tmp_path, True)[1])["error"]["problems"]) == 24
+
+
 def test_a_surprise_is_one_line_and_its_trace_is_in_a_private_log(tmp_path):
     try:
         raise ZeroDivisionError("postgresql://me:secret@host/db")

@@ -51,6 +51,7 @@ def test_a_bad_configuration_is_refused_with_its_field(campaign, tmp_path, text,
 def test_proposing_prints_the_designs_and_the_next_step(batch):
     said = batch("round", "propose", "c").out
     assert "plait round approve c" in said
+    assert said.splitlines()[1].split() == ["rank", "design", "sequence", "predicted", "std", "conservative", "source"]
     shown = batch.json("round", "show", "c", "--round", "1")
     assert shown["round"]["state"] == "proposed"
     assert [d["design_id"] for d in shown["designs"]] == [f"c-r1-{rank:03d}" for rank in range(1, 9)]
@@ -81,6 +82,10 @@ def test_the_loop(batch, tmp_path):
     assert (part["round"]["state"], part["num_new"]) == ("measuring", 5)
     assert batch.json("results", "import", "c", first)["num_new"] == 0
     assert "2 new readings" in batch("results", "import", "c", second).out
+    header, *lines = (line.split() for line in batch("round", "show", "c").out.splitlines()[1:10])
+    assert header == ["rank", "design", "sequence", "predicted", "std", "conservative", "measured", "source"]
+    measured = [f"{value:g}" for _, value, _ in values]
+    assert [line[6] for line in lines] == [*measured[:4], "failed", *measured[5:7], "-"]
 
     closed = batch("round", "close", "c").out
     assert "1 well without a reading became failed" in closed
@@ -145,6 +150,50 @@ def test_models_are_listed_promoted_and_sampled(batch, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     batch("sample", "--model", "c-policy", "--output", tmp_path / "pipe", code=3)
     assert (tmp_path / "pipe").is_fifo()  # not replaced by a file
+
+
+def test_what_is_easily_overlooked_in_a_sample_is_said(batch, tmp_path):
+    smc = ["sample", "--model", "c-policy", "--sampler", "smc", "--set", "temperature=0.01", "--n", 12]
+    drawn = batch.json(*smc)
+    num_different = len(set(drawn["sequences"]))
+    assert num_different < 6
+    assert any(drawn["log_weights"])
+    said = batch(*smc)
+    assert said.out.splitlines() == drawn["sequences"]
+    assert f"note: only {num_different} of 12 designs differ" in said.err
+    assert "note: the designs have weights" in said.err
+    said = batch(*smc, "--output", tmp_path / "designs.csv")
+    assert "designs differ" in said.err
+    assert "weights" not in said.err
+    assert batch(*smc, "--quiet").err == ""
+    assert "note" not in batch("sample", "--model", "c-policy", "--n", 3).err
+
+
+def test_several_assays_are_shown_side_by_side(campaign, readings, tmp_path):
+    second = tmp_path / "second.csv"
+    second.write_text(readings.read_text())
+    campaign("data", "import", second, "--dataset", "e", *NEW)
+    config = campaign.json("campaign", "show", "c")["config"] | {"name": "two", "assays": [{"dataset": "e"}]}
+    config |= {"finetune": {"algorithm": "none"}, "filter": {"support_gate": False}}
+    config["batch"] = {"size": 3, "num_candidates": 20, "exhaustive_limit": 0}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
+    campaign("campaign", "create", tmp_path / "two.yaml")
+    header, *lines, _ = campaign("round", "propose", "two").out.splitlines()[1:]
+    names = ["rank", "design", "sequence", "d predicted", "e predicted", "objective", "feasibility"]
+    assert re.split(" {2,}", header) == [*names, "source"]
+    designs = campaign.json("round", "show", "two")["designs"]
+    figures = [(d["predicted_mean"], d["details"]["assays"]["e"]["predicted_mean"]) for d in designs]
+    assert [line.split()[3:5] for line in lines] == [[f"{own:.4g}", f"{other:.4g}"] for own, other in figures]
+
+    campaign("round", "approve", "two")
+    campaign("round", "export", "two", "--output", tmp_path / "order.csv")
+    results = tmp_path / "results.csv"
+    first, other = designs[0]["design_id"], designs[1]["design_id"]
+    results.write_text(f"design_id,assay,replicate,value\n{first},d,1,1\n{first},d,2,2\n{other},e,1,3\n")
+    campaign("results", "import", "two", results)
+    header, *lines, _ = campaign("round", "show", "two").out.splitlines()[1:]
+    assert re.split(" {2,}", header) == [*names, "d measured", "e measured", "source"]
+    assert [line.split()[7:9] for line in lines] == [["1.5", "-"], ["-", "3"], ["-", "-"]]
 
 
 def test_a_model_folder_is_imported_only_if_its_sums_match(batch, tmp_path):

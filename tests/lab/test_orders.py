@@ -39,6 +39,16 @@ def test_the_file_to_the_byte(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["order.csv"]
 
 
+def test_several_assays_stand_in_every_row(tmp_path):
+    path = tmp_path / "order.csv"
+    content = order_bytes(ROWS, ("arx", "hoxc4"))
+    assert write_order(path, reversed(ROWS), ("arx", "hoxc4")) == hashlib.sha256(content).hexdigest()
+    assert path.read_bytes() == content
+    assert [line.rpartition(b",")[2] for line in content.splitlines()] == [b"assays", b"arx;hoxc4", b"arx;hoxc4"]
+    assert [line.rpartition(b",")[0] for line in content.splitlines()] == order_bytes(ROWS).splitlines()
+    assert order_bytes(ROWS, ("arx",)) == order_bytes(ROWS)
+
+
 def test_numpy_numbers_are_written_as_numbers():
     row = Row("a", "A", np.float64(0.5), np.float32(0.25), np.float64(-1), np.int64(1))
     assert order_bytes([row]).splitlines()[1] == b"a,A,0.5,0.25,-1.0,1"

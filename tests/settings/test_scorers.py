@@ -38,7 +38,14 @@ def test_the_environment_may_not_name_programs(tmp_path, monkeypatch, variable):
         ('{kind: subprocess, command: ["fold", "a\\0b"]}', "NUL"),
         ("{kind: subprocess, command: fold}", "command"),
         ("{kind: subprocess, command: [fold], timeout_s: 0}", "timeout_s"),
-        ("{kind: subprocess, command: [fold], shell: true}", "shell: Extra inputs"),
+        (
+            "{kind: subprocess, command: [fold], shell: true}",
+            "shell: is no key here; known are kind, command, timeout_s",
+        ),
+        (
+            "{kind: http, url: 'http://host', header: {A: geheim}}",
+            "header: is no key here; known are kind, url, timeout_s",
+        ),
         ("{kind: python, command: [os.system]}", "'python' found using 'kind'"),
         ("{command: [fold]}", "kind"),
         ("{kind: http, url: 'file:///etc/passwd'}", "no web address"),
@@ -55,6 +62,7 @@ def test_a_bad_scorer_is_refused_and_no_secret_shown(tmp_path, scorer, part):
     (tmp_path / SETTINGS_FILE).write_text(f"scorers:\n  a: {scorer}\n")
     with pytest.raises(ConfigError, match=part) as caught:
         load_settings(tmp_path)
+    assert "not shown" not in caught.value.message
     if "X: geheim" not in scorer:  # a header's name is no secret
         assert "geheim" not in str(caught.value.to_json())
 

@@ -273,7 +273,9 @@ class Rounds(Verbs):
         from plait.lab.orders import write_order
 
         chosen, designs = order(self._home.ports, campaign)
-        sha = write_order(Path(output), designs)
+        with self._home.registry.begin() as uow:
+            assays = uow.campaign(campaign).assays
+        sha = write_order(Path(output), designs, assays)
         return mark_ordered(self._home.ports, campaign, chosen.number, sha), len(designs)
 
     def close(self, campaign: str) -> tuple[Round, DatasetVersion, dict[str, int]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from plait.campaign.config import explain
+from plait.campaign.explaining import explain
 from plait.design.errors import ConfigError
 
 EXPORTS: dict[str, tuple[str, ...]] = {

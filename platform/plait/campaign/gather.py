@@ -94,9 +94,10 @@ def aims_of(assays: tuple[Assay, ...], own_name: str | None = None) -> tuple[Ass
         assays: The campaign's own first.
         own_name: Name of the own assay in reports; its dataset's by default.
     """
+    folded = [assay.dataset for assay in assays]
     read = [
-        {row.tobytes(): assay.sign * float(value) for row, value in zip(assay.dataset.tokens, assay.dataset.values, strict=True)}
-        for assay in assays
+        dict(zip(map(bytes, data.tokens), (assay.sign * data.values).tolist(), strict=True))
+        for assay, data in zip(assays, folded, strict=True)
     ]
     items = list(dict.fromkeys(item for values in read for item in values))
     return tuple(

@@ -30,6 +30,7 @@ from plait.reporting.theme import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, RED, VIOLET, SKY, PINK), ("o", "s", "^", "D", "v", "P")
@@ -39,10 +40,8 @@ def assay_pairs(data: ReportData) -> Picture:
     """Per further assay, readings in it against readings in the own one, by round, with the fronts."""
     pairs = list(range(1, len(data.aims)))
     figure, panels = grid_figure(len(pairs), 2, 4.8, share=False)
-    spoken = []
-    for panel, other in zip(panels, pairs, strict=True):
-        spoken.append(_panel(panel, data, other))
-    entries: dict[str, object] = {}
+    spoken = [_panel(panel, data, other) for panel, other in zip(panels, pairs, strict=True)]
+    entries: dict[str, Artist] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
@@ -52,8 +51,8 @@ def assay_pairs(data: ReportData) -> Picture:
         "assay-pairs",
         "One assay against another",
         "Every dot is a sequence measured in both assays: grey offline, filled the designs of each round. The stepped "
-        "lines join the sequences that none other beats in both, dashed offline alone, solid everything measured "
-        "(ringed); rounds work where the solid line lies beyond the dashed one.",
+        "lines join the non-dominated sequences, for which no other is as good in both and better in one: dashed, of "
+        "those measured offline; solid and ringed, of everything. Rounds work where the two lines part.",
         f"Scatter of measured values. {' '.join(spoken)}",
     )
 
@@ -63,29 +62,22 @@ def _panel(panel: Axes, data: ReportData, other: int) -> str:
     aims = (data.aims[0], data.aims[other])
     columns = [0, other]
     offline = complete(offline_readings(data)[:, columns])
-    panel.scatter(
-        *offline.T, s=9, color=GREY, alpha=0.35, linewidths=0, label="offline", rasterized=len(offline) > MANY_POINTS
-    )
+    _cloud(panel, offline, GREY, "o", "offline", size=13, alpha=0.55)
     counts = []
     for place, summary in enumerate(data.rounds):
         read = complete(measured_in(data, summary.number)[:, columns])
         if len(read):
-            panel.scatter(
-                *read.T, s=34, color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
-                alpha=0.9, linewidths=0, label=f"round {summary.number}", zorder=3,
-            )  # fmt: skip
-            medians = " and ".join(
-                f"{aim.assay} {reading_text(aim, float(m))}" for aim, m in zip(aims, np.median(read, 0), strict=True)
-            )
-            counts.append(f"round {summary.number}, {len(read)} designs, medians {medians}")
+            colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+            _cloud(panel, read, colour, marker, f"round {summary.number}", size=34, alpha=0.9)
+            counts.append(f"round {summary.number}, {len(read)} designs, medians {_medians(aims, read)}")
     _limits(panel, aims)
     designs = complete(measured_in(data)[:, columns])
     before, after = _front(aims, offline), _front(aims, np.concatenate([offline, designs]))
     panel.plot(*before.T, "--", drawstyle="steps-pre", color=MUTED, linewidth=1.3, label="front, offline", zorder=2)
     panel.plot(*after.T, drawstyle="steps-pre", color=INK, linewidth=1.4, label="front, all measured", zorder=2.5)
-    panel.scatter(*after.T, s=58, facecolor="none", edgecolor=INK, linewidths=1.1, zorder=4)
-    panel.set_xlabel(f"measured {value_label(aims[0])}\n{better_word(aims[0])} {'→' if direction(aims[0]) > 0 else '←'}")
-    panel.set_ylabel(f"measured {value_label(aims[1])}\n{better_word(aims[1])} {'↑' if direction(aims[1]) > 0 else '↓'}")
+    panel.scatter(after[:, 0], after[:, 1], s=58, facecolor="none", edgecolor=INK, linewidths=1.1, zorder=4)
+    panel.set_xlabel(_axis_label(aims[0], "→", "←"))
+    panel.set_ylabel(_axis_label(aims[1], "↑", "↓"))
     panel.grid(linewidth=0.7)
     won = sum(bool((designs == point).all(1).any()) for point in after)
     return (
@@ -93,6 +85,23 @@ def _panel(panel: Axes, data: ReportData, other: int) -> str:
         f"{len(offline):,} offline sequences; {'; '.join(counts) or 'no design measured in both'}. "
         f"{won} of the {len(after)} sequences on the front of all measured are designs."
     )
+
+
+def _cloud(panel: Axes, read: Values, colour: str, marker: str, label: str, *, size: float, alpha: float) -> None:
+    panel.scatter(
+        read[:, 0], read[:, 1], s=size, color=colour, marker=marker, alpha=alpha, linewidths=0, label=label,
+        zorder=1.5 if colour == GREY else 3, rasterized=len(read) > MANY_POINTS,
+    )  # fmt: skip
+
+
+def _medians(aims: tuple[AssayAim, AssayAim], read: Values) -> str:
+    middle = zip(aims, np.median(read, 0).tolist(), strict=True)
+    return " and ".join(f"{aim.assay} {reading_text(aim, value)}" for aim, value in middle)
+
+
+def _axis_label(aim: AssayAim, higher: str, lower: str) -> str:
+    arrow = higher if aim.goal == "maximize" else lower
+    return f"{value_label(aim, 'measured')}\n{better_word(aim)} {arrow}"
 
 
 def _limits(panel: Axes, aims: tuple[AssayAim, AssayAim]) -> None:

@@ -10,6 +10,7 @@ from plait.reporting.fronts import (
     RankedDesign,
     assay_designs,
     complete,
+    has_front,
     meets_thresholds,
     offline_readings,
     progress,
@@ -40,20 +41,22 @@ def assay_rounds(data: ReportData) -> list[str]:
     if not ranked:
         return [f"{opening}; no design has been measured in every assay yet."]
     return [
-        f"{opening} and {len(ranked):,} of them measured in every assay. {_front(data, ranked)}{_thresholds(data)}",
+        f"{opening} and {len(ranked):,} of them measured in every assay.{_front(data, ranked)}{_thresholds(data)}",
         _best(data, ranked[0]),
     ]
 
 
 def _front(data: ReportData, ranked: list[RankedDesign]) -> str:
+    if not has_front(data):
+        return ""
     won = sum(row.is_on_front for row in ranked)
     steps = progress(data)
     before, after = steps[0].hypervolume, steps[-1].hypervolume
     if won == 0:
-        return "None of them is on the front of everything measured: offline sequences are at least as good in all."
+        return " None of them is on the front of everything measured: offline sequences are at least as good in all."
     grown = f" The hypervolume grew by {after / before - 1:.1%} over offline alone." if after > before > 0 else ""
-    verb = "is" if won == 1 else "are"
-    return f"{won:,} of them {verb} on the front: nothing measured, offline or since, dominates {'it' if won == 1 else 'them'}.{grown}"
+    verb, them = ("is", "it") if won == 1 else ("are", "them")
+    return f" {won:,} of them {verb} on the front: nothing measured, offline or since, dominates {them}.{grown}"
 
 
 def _thresholds(data: ReportData) -> str:
@@ -81,7 +84,7 @@ def _best(data: ReportData, first: RankedDesign) -> str:
     for aim, before, after in zip(data.aims, offline.T, designs.T, strict=True):
         best = [direction(aim) * float(np.nanmax(direction(aim) * column)) for column in (after, before)]
         alone.append(f"{aim.assay} {reading_with_unit(aim, best[0])} (offline {reading_with_unit(aim, best[1])})")
-    return f"{text} The best of each assay alone, by different designs as a rule: {_listed(alone)}."
+    return f"{text} Best in each assay alone: {_listed(alone)}."
 
 
 def _listed(parts: list[str]) -> str:

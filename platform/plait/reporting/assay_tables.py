@@ -12,6 +12,7 @@ from plait.reporting.fronts import (
     RankedDesign,
     assay_designs,
     complete,
+    has_front,
     meets_thresholds,
     progress,
     ranked_designs,
@@ -56,24 +57,24 @@ def progress_table(data: ReportData) -> Table:
     """Headers and a row for offline and for each round: medians, thresholds met, hypervolume of all so far."""
     headers = ["round", "measured in all", *(f"median {value_label(aim)}" for aim in data.aims)]
     headers += ["meets all thresholds"] if has_thresholds(data) else []
+    headers += ["hypervolume so far", "against offline"] if has_front(data) else []
     rows = progress(data)
-    return [*headers, "hypervolume so far", "against offline"], [_progress_row(data, row, rows[0]) for row in rows]
+    return headers, [_progress_row(data, row, rows[0]) for row in rows]
 
 
 def _progress_row(data: ReportData, row: Progress, offline: Progress) -> list[str]:
     medians = [_median(aim, column) for aim, column in zip(data.aims, row.readings.T, strict=True)]
     in_all = complete(row.readings)
     meets = [percent(float(meets_thresholds(data, in_all).mean()) if len(in_all) else None)]
-    against = "–"
-    if row is not offline and offline.hypervolume > 0:
-        against = f"{row.hypervolume / offline.hypervolume - 1:+.1%}"
+    volume = [number(row.hypervolume if len(in_all) or row is offline else None, 2), "–"]
+    if len(in_all) and row is not offline and offline.hypervolume > 0:
+        volume[1] = f"{row.hypervolume / offline.hypervolume - 1:+.1%}"
     return [
         str(row.round) if row.round else "offline",
         f"{len(in_all):,} of {row.num:,}",
         *medians,
         *(meets if has_thresholds(data) else []),
-        number(row.hypervolume, 2),
-        against,
+        *(volume if has_front(data) else []),
     ]
 
 
@@ -83,15 +84,18 @@ def _median(aim: AssayAim, column: Values) -> str:
 
 
 def progress_note(data: ReportData) -> str:
-    """What the hypervolume is, and above which point it counts."""
+    """What the hypervolume is, and above which point it counts; "" where the table has none."""
+    if not has_front(data):
+        return ""
     point = reference(data)
-    said = ", ".join(f"{aim.assay} {reading_with_unit(aim, point[aim.assay])}" for aim in data.aims if aim.assay in point)
+    counted = [aim for aim in data.aims if aim.assay in point]
+    said = ", ".join(f"{aim.assay} {reading_with_unit(aim, point[aim.assay])}" for aim in counted)
     silent = [aim.assay for aim in data.aims if aim.weight == 0]
     left_out = f" Of weight 0, and so not in it: {', '.join(silent)}." if silent else ""
     return (
         "Hypervolume is how much room everything measured so far dominates, thresholds aside, in standard deviations "
-        f"of each assay's offline readings multiplied; it counts above the reference point {said}, which is the worst "
-        f"reading on the offline front less a tenth of the front's range.{left_out}"
+        f"of each assay's offline readings multiplied. It counts from the reference point {said}: the worst readings "
+        f"on the offline front, and a tenth of the front's range (at least 0.1 standard deviations) beyond.{left_out}"
     )
 
 
@@ -105,7 +109,8 @@ def assay_design_table(data: ReportData, count: int = 10) -> Table:
         designs = assay_designs(data)
         last = [design for design in designs if design.round == designs[-1].round][:count]
         return headers, [_design_row(data, design) for design in last]
-    headers += ["non-dominated among", *(["meets thresholds"] if has_thresholds(data) else [])]
+    headers += ["non-dominated among"] if has_front(data) else []
+    headers += ["meets thresholds"] if has_thresholds(data) else []
     return headers, [[*_design_row(data, row.design), *_marks(data, row)] for row in ranked]
 
 
@@ -118,7 +123,8 @@ def _design_row(data: ReportData, design: AssayDesign) -> list[str]:
 
 def _marks(data: ReportData, row: RankedDesign) -> list[str]:
     front = "all measured" if row.is_on_front else "designs" if row.pareto_rank == 0 else "–"
-    return [front, *(["yes" if row.meets else "no"] if has_thresholds(data) else [])]
+    meets = "yes" if row.meets else "no"
+    return [*([front] if has_front(data) else []), *([meets] if has_thresholds(data) else [])]
 
 
 def assay_design_caption(data: ReportData) -> str:
@@ -126,6 +132,9 @@ def assay_design_caption(data: ReportData) -> str:
     if not ranked_designs(data):
         return "First designs of the last round, none measured in every assay yet"
     first = "those that meet all thresholds first, then " if has_thresholds(data) else ""
+    if not has_front(data):
+        own = next(aim for aim in data.aims if aim.weight > 0)
+        return f"The best designs measured in every assay: {first}by {own.assay}, the only assay with a weight"
     return (
         f"The best designs measured in every assay: {first}by Pareto rank, then by the weighted sum of standardised "
         "readings; a non-dominated one has no rival as good in every assay and better in one"

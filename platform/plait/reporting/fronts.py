@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.campaign.report_data import AssayAim, ReportData
+from plait.campaign.report_data import AssayAim, FurtherAssay, ReportData, RoundSummary
 from plait.metrics.hypervolume import hypervolume_gains, non_dominated, pareto_ranks, reference_point
 from plait.reporting.outcomes import Values, direction, finite
 
@@ -75,7 +75,7 @@ def assay_designs(data: ReportData) -> list[AssayDesign]:
     """The designs of all rounds by rank, with a column per assay."""
     found = []
     for summary in data.rounds:
-        assays = (summary, *summary.further)
+        assays: tuple[RoundSummary | FurtherAssay, ...] = (summary, *summary.further)
         predicted = np.stack([as_numbers(assay.predicted_mean) for assay in assays], axis=1)
         measured = np.stack([as_numbers(assay.measured) for assay in assays], axis=1)
         rows = zip(summary.sequences, predicted, measured, strict=True)
@@ -101,6 +101,11 @@ def meets_thresholds(data: ReportData, readings: Values) -> NDArray[np.bool_]:
         if aim.threshold is not None:
             meets &= direction(aim) * (column - aim.threshold) >= 0
     return meets
+
+
+def has_front(data: ReportData) -> bool:
+    """At least two assays have a say, so that one can be traded for another."""
+    return sum(aim.weight > 0 for aim in data.aims) > 1
 
 
 def _yardstick(aim: AssayAim) -> tuple[float, float]:
@@ -130,7 +135,7 @@ def reference(data: ReportData) -> dict[str, float]:
 
 
 def _volume(points: Values, floor: Values) -> float:
-    """Hypervolume of points (n, j) above a floor: the box up to their best in each column, less what they leave open."""
+    """Hypervolume of points (n, j) above a floor: the box up to their best in each column, less what is left open."""
     points = points[(points > floor).all(1)]
     if len(points) == 0:
         return 0.0

@@ -56,13 +56,14 @@ def round_over_round(data: ReportData) -> Picture:
     value_axis(axes, data)
     box_legend(axes, "measured")
     medians = "; ".join(_spoken(summary, decimals) for summary in proposed)
+    work = f"As far as {data.assay} goes, rounds work" if data.aims else "Rounds work"
     return finish(
         figure,
         "rounds-values",
         "Round over round",
-        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. {work} when "
-        f"filled boxes move {'up' if data.goal == 'maximize' else 'down'}, past the dashed line of the best offline "
-        "reading.",
+        "Every dot is a sequence; open boxes are what was predicted, filled boxes what was measured. "
+        f"{work} when filled boxes move {'up' if data.goal == 'maximize' else 'down'}, past the dashed line of the "
+        "best offline reading.",
         f"Box plots of offline values (median {number(data.offline_median, decimals)}) and rounds: {medians}.",
     )
 
@@ -178,7 +179,7 @@ def funnel(data: ReportData) -> Picture:
         "funnel",
         "From candidates to the plate",
         "From top to bottom, where candidates came from (sampled from the policy; enumerated, the best-predicted "
-        "once every sequence of the space was scored) and how many were left after each step of the selection; where a bar shrinks sharply, "
-        "that step decided.",
+        "once every sequence of the space was scored) and how many were left after each step of the selection; "
+        "where a bar shrinks sharply, that step decided.",
         f"Bars of candidates left after each step. {spoken}.",
     )
