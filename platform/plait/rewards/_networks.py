@@ -131,7 +131,7 @@ class LetterPerceptron(MemberNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """(m, n) standardised predictions of a simplex x (n, L, V); large batches one member after another.
 
-        Measured on a CPU at L = 50: the batched product takes .3 to .8 times as long up to 128 items, 1.05 times from 512.
+        Measured on a CPU at L = 50: the batched product takes .3 to .8 times as long up to 128 items, 1.05 from 512.
         """
         if torch.is_grad_enabled() or x.is_cuda or len(x) < 192:
             return super().forward(x)
