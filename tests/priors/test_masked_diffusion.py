@@ -41,7 +41,7 @@ def train(config, tokens, seed=0):
 @pytest.mark.parametrize("backbone", ["mlp", "cnn"])
 def test_untrained_is_uniform_over_allowed_letters(backbone):
     prior = init(Config(backbone=backbone, width=16), SPACE, generator())
-    clean = prior.predict_clean(prior.init_state(2))
+    clean = prior.predict_clean(prior.init_state(2), 0)
     assert torch.allclose(clean, prior.network.allowed.float() / prior.network.allowed.sum(-1, keepdim=True))
     assert float(prior.elbo(corpus(1), generator(), 0)[0]) == pytest.approx(-5 * math.log(4) - math.log(2), rel=1e-5)
 

@@ -188,7 +188,7 @@ def test_elbo_refuses_what_it_cannot_do_and_rejects_outsiders():
 def test_predict_clean_keeps_settled_letters():
     model = perturbed(tiny(), 1)
     state = torch.tensor([[3, 1, 3]])
-    clean = model.predict_clean(state)
+    clean = model.predict_clean(state, 0)
     assert torch.allclose(clean.sum(-1), torch.ones(1, 3), atol=1e-5)
     assert clean[0, 1].tolist() == [0, 1, 0]
     assert isinstance(model, MaskedDiffusion)

@@ -52,11 +52,11 @@ def states_of(prior, generator, n=6):
 def test_gradients_are_those_of_the_value_at_the_predicted_design(generator, make_prior):
     prior, goal = make_prior(SPACE), Curved()
     states = states_of(prior, generator)
-    found = slopes(prior, goal, states)
+    found = slopes(prior, goal, states, 0)
 
     def value(relaxed):
         with torch.no_grad():
-            return goal(prior.predict_clean(relaxed)).conservative / 0.7
+            return goal(prior.predict_clean(relaxed, 0)).conservative / 0.7
 
     relaxed, step = prior.relax(states), 1e-2
     assert torch.allclose(found.values.float(), value(relaxed))
@@ -72,15 +72,15 @@ def test_distinct_states_are_looked_at_once_and_unchanged_ones_never_again(gener
     prior, goal = make_prior(SPACE), Curved()
     states = states_of(prior, generator)
     distinct, before = len(torch.unique(states, dim=0)), prior.rows_forwarded
-    seen = slopes(prior, goal, torch.cat([states, states]))
+    seen = slopes(prior, goal, torch.cat([states, states]), 0)
     assert prior.rows_forwarded - before == goal.num_rows == distinct
     assert torch.equal(seen.gradients[: len(states)], seen.gradients[len(states) :])
-    assert slopes(prior, goal, torch.cat([states, states]), seen) is seen
+    assert slopes(prior, goal, torch.cat([states, states]), 0, seen) is seen
     moved = torch.cat([states, states])
     moved[3] = prior.init_state(1)[0]
-    again = slopes(prior, goal, moved, seen)
+    again = slopes(prior, goal, moved, 0, seen)
     assert prior.rows_forwarded - before == distinct + 1
-    fresh = slopes(prior, goal, moved)
+    fresh = slopes(prior, goal, moved, 0)
     assert torch.allclose(again.gradients, fresh.gradients, atol=1e-6)
     assert torch.allclose(again.values, fresh.values, atol=1e-6)
 
@@ -123,7 +123,7 @@ def test_scale_zero_is_the_priors_chain(generator, make_prior, prepare):
 def test_one_step_follows_the_guided_law(generator, make_prior, prepare):
     prior, goal = make_prior(SPACE, num_steps=1), Curved()
     start = prior.init_state(1)
-    gradient = slopes(prior, goal, start).gradients[0].double()
+    gradient = slopes(prior, goal, start, 0).gradients[0].double()
     with torch.no_grad():
         logits = prior.log_letters(start)[0].double() + 0.7 / 0.5 * (gradient[:, :-1] - gradient[:, -1:])
     letters, chain = logits.log_softmax(-1), ExactChain(prior)

@@ -370,8 +370,8 @@ class Walk:
     def relax(self, state):
         return state
 
-    def predict_clean(self, state):
-        return state
+    def predict_clean(self, state, step):
+        return state * self.decay ** (self.num_steps - step)
 
     def decode(self, state):
         return state
@@ -392,7 +392,7 @@ def test_what_was_seen_goes_with_its_particle(generator):
     walk, well, draws = Walk(), Well(), generator()
 
     def look(transition, seen):
-        return slopes(walk, well, transition.state, seen)
+        return slopes(walk, well, transition.state, transition.step, seen)
 
     def propose(transition, seen):
         assert torch.equal(seen.states, transition.state)

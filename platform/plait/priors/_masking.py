@@ -124,7 +124,7 @@ class MaskedDiffusion:
         """States as floats, (n, L, V+1): one-hot, the mask last."""
         return state if state.is_floating_point() else self.one_hot(state)
 
-    def predict_clean(self, state: Tensor) -> Tensor:
+    def predict_clean(self, state: Tensor, step: int) -> Tensor:
         """Letter probabilities of the finished design, (n, L, V): settled letters stay, masks hold the prediction."""
         soft = self.relax(state)
         return soft[..., :-1] + soft[..., -1:] * self.log_letters(state).exp()

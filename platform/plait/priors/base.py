@@ -28,9 +28,11 @@ class Transition(Protocol):
 
     Attributes:
         state: The current states.
+        step: Which step this is; num_steps where there is none left.
     """
 
     state: Tensor
+    step: int
 
     def sample(self, generator: Generator, num: int = 1) -> Tensor:
         """Draw num next states for each chain: (n, ...) for num = 1, else (n, num, ...)."""
@@ -135,8 +137,8 @@ class DiffusionPrior(Protocol):
         """States as floats that a gradient can be taken at: (n, L, V+1) one-hot for hard tokens."""
         ...
 
-    def predict_clean(self, state: Tensor) -> Tensor:
-        """Letter probabilities of the finished design given a state, (n, L, V) float."""
+    def predict_clean(self, state: Tensor, step: int) -> Tensor:
+        """Letter probabilities of the finished design given states before `step`, (n, L, V) float."""
         ...
 
     def decode(self, state: Tensor) -> Tensor:

@@ -42,27 +42,29 @@ class Slopes:
         return Slopes(self.states[index], self.values[index], self.gradients[index])
 
 
-def slopes(prior: DiffusionPrior, objective: Objective, states: Tensor, seen: Slopes | None = None) -> Slopes:
-    """Values and gradients at states (n, ...): each distinct one once, and none that is as it was in `seen`.
+def slopes(
+    prior: DiffusionPrior, objective: Objective, states: Tensor, step: int, seen: Slopes | None = None
+) -> Slopes:
+    """Values and gradients at states (n, ...) before `step`: each distinct one once, none that is as it was in `seen`.
 
     Raises:
         RunFailedError: A gradient is not finite.
     """
     if seen is None:
-        return _at_distinct(prior, objective, states)
+        return _at_distinct(prior, objective, states, step)
     changed = (states != seen.states).flatten(1).any(1).nonzero()[:, 0]
     if len(changed) == 0:
         return seen
-    new = _at_distinct(prior, objective, states[changed])
+    new = _at_distinct(prior, objective, states[changed], step)
     values, gradients = seen.values.clone(), seen.gradients.clone()
     values[changed], gradients[changed] = new.values, new.gradients
     return Slopes(states, values, gradients)
 
 
-def _at_distinct(prior: DiffusionPrior, objective: Objective, states: Tensor) -> Slopes:
+def _at_distinct(prior: DiffusionPrior, objective: Objective, states: Tensor, step: int) -> Slopes:
     distinct, which = distinct_rows(states)
     rows = max(1, _ELEMENTS_AT_ONCE // max(1, prior.relax(distinct[:1]).numel()))
-    pieces = [_differentiate(prior, objective, piece) for piece in torch.split(distinct, rows)]
+    pieces = [_differentiate(prior, objective, piece, step) for piece in torch.split(distinct, rows)]
     values, gradients = (torch.cat(each) for each in zip(*pieces, strict=True))
     if not bool(gradients.isfinite().all()):
         raise RunFailedError(
@@ -72,8 +74,8 @@ def _at_distinct(prior: DiffusionPrior, objective: Objective, states: Tensor) ->
 
 
 @torch.enable_grad()
-def _differentiate(prior: DiffusionPrior, objective: Objective, states: Tensor) -> tuple[Tensor, Tensor]:
+def _differentiate(prior: DiffusionPrior, objective: Objective, states: Tensor, step: int) -> tuple[Tensor, Tensor]:
     relaxed = prior.relax(states).detach().requires_grad_()
-    values = objective(prior.predict_clean(relaxed)).conservative / objective.assay_std
+    values = objective(prior.predict_clean(relaxed, step)).conservative / objective.assay_std
     (gradients,) = torch.autograd.grad(values.sum(), relaxed)
     return values.detach(), gradients

@@ -96,7 +96,7 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
         seen = None
         for step in range(prior.num_steps):
             progress("sampling", start * prior.num_steps + step * len(transition.state), n * prior.num_steps, "")
-            seen = slopes(prior, state.objective, transition.state, seen)
+            seen = slopes(prior, state.objective, transition.state, step, seen)
             guided = transition.guided(strength * seen.gradients)
             transition = guided.follow(guided.sample(generator))
         designs.append(transition.complete())

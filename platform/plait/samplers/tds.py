@@ -91,7 +91,7 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
     before, temperature = prior.rows_forwarded, config.temperature_for(prior)
 
     def look(transition: Transition, seen: Slopes | None) -> Slopes:
-        found = slopes(prior, objective, transition.state, seen)
+        found = slopes(prior, objective, transition.state, transition.step, seen)
         _smc.checked(found.values)
         return found
 
