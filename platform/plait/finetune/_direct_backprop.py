@@ -8,9 +8,9 @@ Protein Design" (DRAKES). Each update rolls out `batch_size` designs with the po
 The first steps are hard samples without gradient; in the last `num_soft_steps` the letters are Gumbel-softmax
 relaxations, through which the gradient flows. The paper relaxes the mask with the letters; here which positions are
 filled is drawn hard: it does not depend on the policy, so no gradient is lost, and chains unmask at the prior's pace
-(relaxed together at temperature 1, a chain of 20 steps over DNA has 13 to 16 % of its masks left half way, not 50 %). The reward sees a straight-through one-hot of the last state. The path KL is the sum over steps of
-the exact KL between the two transitions, so it is positive on hard states as well, unlike a term that weights unmasked
-positions.
+(relaxed together at temperature 1, a chain of 20 steps over DNA has 13 to 16 % of its masks left half way, not 50 %).
+The reward sees a straight-through one-hot of the last state. The path KL is the sum over steps of the exact KL between
+the two transitions, so it is positive on hard states as well, unlike a term that weights unmasked positions.
 
 Known limits: straight-through gradients are biased, so the target law prior * exp(reward / kl_weight) is aimed at, not
 met; the reward must be differentiable.
