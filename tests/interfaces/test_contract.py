@@ -34,6 +34,8 @@ CONTRACT = {
     "model promote": ["NAME", "--alias"],
     "model import": ["DIR"],
     "prior train": ["--dataset", "--corpus", "--name"],
+    "benchmark run": ["--suite", "--tasks", "--methods", "--seeds", "--rounds", "--workers", "--output", "--keep"],
+    "benchmark fetch": ["--from"],
     "sample": ["--model", "--n", "--sampler", "--seed", "--output"],
 }
 

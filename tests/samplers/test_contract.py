@@ -11,16 +11,19 @@ from plait.rewards.conservatism import ObjectiveValue
 SAMPLERS = algorithms("samplers")
 SPACE = DesignSpace.from_template(DNA, "NNGYN")
 TAUGHT = {"num_train_steps": 5, "train_batch_size": 32}
+BRED = {"generations": 2, "num_islands": 3, "population_size": 20, "num_children": 30}
 LEARNT = {"num_rollouts": 64, "num_value_updates": 20, "value_width": 8, "num_proposals": 3}
 FAST = {
     "cfg": TAUGHT,
     "ddom": TAUGHT,
+    "genetic": BRED,
+    "neutral_drift": BRED,
     "svdd_mc": LEARNT,
     "svdd_pm": {"num_proposals": 3},
     "svdd_r": {"num_proposals": 3},
 }
 """Small settings of the samplers that train, or judge many proposals."""
-TAUGHT_BY_DATA = {"cfg", "ddom"}
+TAUGHT_BY_DATA = {"cfg", "ddom", "genetic", "neutral_drift"}
 SAME_EVERY_TIME = {"exhaustive"}
 MODES = [{"num_steps": 4}, {"unmasking": "one_by_one"}]
 
@@ -40,7 +43,7 @@ def _ready(make_prior, make_objective, make_dataset, prepare):
 
 def test_every_file_is_found():
     assert set(SAMPLERS) >= {"ancestral", "best_of_n", "exhaustive", "svdd_pm", "smc", "tds", "classifier_guidance"}
-    assert set(SAMPLERS) >= {"cfg", "ddom", "svdd_mc", "svdd_r"}
+    assert set(SAMPLERS) >= {"cfg", "ddom", "svdd_mc", "svdd_r", "genetic", "neutral_drift"}
     assert not [name for name in SAMPLERS if name.startswith("_") or name == "base"]
 
 

@@ -25,6 +25,19 @@ def test_everything_lies_in_the_home_by_default(tmp_path):
     assert (settings.ray_address, settings.actor) == ("local", getpass.getuser())
 
 
+def test_the_cache_is_the_users_and_shared_by_homes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says its specification
+    assert load_settings(tmp_path).cache == tmp_path / "ada" / ".cache" / "plait"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert load_settings(tmp_path).cache == tmp_path / "caches" / "plait"
+    monkeypatch.setenv("PLAIT_CACHE", "~/mine")
+    assert load_settings(tmp_path).cache == tmp_path / "ada" / "mine"
+    monkeypatch.setenv("PLAIT_CACHE", "relative")
+    with pytest.raises(ConfigError, match=r"PLAIT_CACHE \('relative'\).*absolute path"):
+        load_settings(tmp_path)
+
+
 def test_home_is_argument_then_variable_then_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_settings().home == tmp_path / ".plait"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plait.acquisition.base import Pool
+from plait.design.space import DesignSpace
 
 
 class Choice:
@@ -29,7 +30,7 @@ class Choice:
     def add(self, candidate: int) -> None:
         """Choose a free candidate."""
         self.chosen.append(candidate)
-        self.is_free &= _distance(self._pool, self._items, self._items[candidate]) >= self._min_distance
+        self.is_free &= distance(self._pool.space, self._items, self._items[candidate]) >= self._min_distance
 
     def fill(self, order: Iterable[int], q: int) -> NDArray[np.int64]:
         """Choose along an order until there are q; all chosen, (<= q,) int64."""
@@ -63,10 +64,10 @@ def _is_among(items: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np
     return np.array([row.tobytes() in known for row in np.ascontiguousarray(items)], dtype=bool)
 
 
-def _distance(pool: Pool, items: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
+def distance(space: DesignSpace, items: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
     """Hamming distance (n,) of items (n, L) to one item (L,), over both strands where they are one item."""
-    distance = (items != item).sum(1)
-    if pool.space.strand_symmetric:
-        twin = pool.space.alphabet.complement_tokens()[item[::-1]]
-        distance = np.minimum(distance, (items != twin).sum(1))
-    return np.asarray(distance)
+    differing = (items != item).sum(1)
+    if space.strand_symmetric:
+        twin = space.alphabet.complement_tokens()[item[::-1]]
+        differing = np.minimum(differing, (items != twin).sum(1))
+    return np.asarray(differing)

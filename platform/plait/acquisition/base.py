@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,19 @@ class Pool:
     values: NDArray[np.float64] | None = None
     feasibility: NDArray[np.float64] | None = None
     front: NDArray[np.float64] | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Pool:
+        """The candidates at rows (k,) int64."""
+        values, feasibility = (None if c is None else c[rows] for c in (self.values, self.feasibility))
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            mean=self.mean[rows],
+            std=self.std[rows],
+            conservative=self.conservative[rows],
+            values=values,
+            feasibility=feasibility,
+        )
 
 
 class Acquisition(Protocol):

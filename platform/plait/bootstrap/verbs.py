@@ -132,7 +132,7 @@ class Data(Verbs):
         config = CampaignConfig(name="benchmark", dataset=name)
         space, _ = resolve_space(config, version, readings.sequences)
         (assay,) = of_campaign(config, space, 0, [(version, readings)])
-        return benchmark(assay, algorithm="ensemble", settings={}, seed=seed, scorers={})
+        return benchmark(assay, algorithm=config.reward.algorithm, settings={}, seed=seed, scorers={})
 
 
 def read_table(file: str | Path, alphabet: str, columns: Columns) -> MeasurementTable:

@@ -13,6 +13,7 @@ from plait.campaign.config import CampaignConfig
 from plait.campaign.corpora import inside, pin_corpus
 from plait.campaign.jobs import judge_algorithm, needs_scorers, reward_settings
 from plait.campaign.ports import Ports, Scorers
+from plait.campaign.race import POLICY
 from plait.campaign.records import Campaign, DatasetVersion
 from plait.design.alphabets import find_alphabet
 from plait.design.errors import ConfigError
@@ -101,6 +102,7 @@ def check_algorithms(config: CampaignConfig) -> None:
         ("samplers", config.sampler.algorithm, config.sampler.settings),
         ("acquisition", config.acquisition.algorithm, config.acquisition.settings),
     ]
+    sections += [("samplers", arm, {}) for arm in config.arms or () if arm != POLICY]
     for room, name, settings in sections:
         catalog.configure(room, name, settings)
     if config.finetuner != "none":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
+from plait.acquisition import as_drawn
+from plait.acquisition._choosing import distance
 from plait.acquisition.base import Pool
-from plait.campaign import catalog
+from plait.campaign import catalog, race
 from plait.campaign.assays import Assay
 from plait.campaign.jobs import item_elbo, needs_scorers
 from plait.campaign.turns import Outcome, Turn
@@ -26,6 +29,8 @@ ENUMERATED = 16_384
 NATURALNESS = 0.25
 """Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
 ELBO_DRAWS = 16
+SPARE = 1.25
+"""Designs drawn of a sampler that runs as an arm, per well: some are measured or rejected."""
 SCORED_AT_ONCE = 8_192
 """Items of an enumerated space that several assays score at a time."""
 FEASIBLE = 0.5
@@ -33,30 +38,37 @@ FEASIBLE = 0.5
 
 
 def sample(turn: Turn) -> Outcome:
-    """Candidates: the policy's samples, joined by the best of the whole space where it is small enough to score."""
-    section, batch = turn.config.sampler, turn.config.batch
-    generator = turn.generator("sample")
-    objective = turn.objective("final")
-    sampler = catalog.find("samplers", section.algorithm)
-    config = catalog.configure("samplers", section.algorithm, section.settings)
-    progress = turn.ports.progress
-    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator, progress)
-    progress("sampling", 0, batch.num_candidates, section.algorithm)
-    drawn = sampler.sample(state, batch.num_candidates, generator, progress).tokens
-    progress("sampling", batch.num_candidates, batch.num_candidates, section.algorithm)
-    pools = {"policy": turn.space.canonical(drawn.numpy())}
-    if _is_enumerated(turn):
-        pools["exhaustive"] = _best_of_space(turn, objective, max(20 * batch.size, ENUMERATED))
-    unique_fraction = len(np.unique(pools["policy"], axis=0)) / max(1, len(drawn))
+    """Candidates of every running arm; the policy's are joined by the best of a space small enough to score whole."""
+    objective, generator = turn.objective("final"), turn.generator("sample")
+    pools = {arm: _draw(turn, arm, objective, generator) for arm in turn.running}
+    drawn = np.concatenate(list(pools.values()))
+    if race.POLICY in pools and _is_enumerated(turn):
+        pools[race.EXHAUSTIVE] = _best_of_space(turn, objective, max(20 * turn.config.batch.size, ENUMERATED))
     document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
     return Outcome(
         {
             "pool": turn.ports.artifacts.put_json(document),
             "num_sampled": len(drawn),
-            "num_enumerated": len(pools.get("exhaustive", ())),
-            "unique_fraction": unique_fraction,
+            "num_enumerated": len(pools.get(race.EXHAUSTIVE, ())),
+            "unique_fraction": len(np.unique(drawn, axis=0)) / max(1, len(drawn)),
+            "wells": turn.running,
         }
     )
+
+
+def _draw(turn: Turn, arm: str, objective: Objective, generator: Generator) -> NDArray[np.int64]:
+    """An arm's candidates, (n, L) int64, canonical: many of the policy, of a sampler hardly more than its wells."""
+    section, progress = turn.config.sampler, turn.ports.progress
+    name, num = arm, math.ceil(SPARE * turn.running[arm])
+    settings = section.settings if name == section.algorithm else {}
+    if arm == race.POLICY:
+        name, num, settings = section.algorithm, turn.config.batch.num_candidates, section.settings
+    sampler, config = catalog.find("samplers", name), catalog.configure("samplers", name, settings)
+    state = sampler.prepare(config, turn.policy(), objective, turn.dataset, generator, progress)
+    progress("sampling", 0, num, name)
+    drawn = sampler.sample(state, num, generator, progress).tokens
+    progress("sampling", num, num, name)
+    return turn.space.canonical(drawn.numpy())
 
 
 def _is_enumerated(turn: Turn) -> bool:
@@ -95,7 +107,7 @@ def naturalness_floor(turn: Turn) -> float:
 def _is_natural(turn: Turn, tokens: NDArray[np.int64], from_policy: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n,) bool: prior ELBO at or above the floor's quantile of the policy's distinct samples."""
     quantile = naturalness_floor(turn)
-    if quantile == 0:
+    if quantile == 0 or not from_policy.any():
         return np.ones(len(tokens), dtype=bool)
     elbo = item_elbo(turn.prior(), torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS).numpy()
     return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
@@ -105,8 +117,8 @@ def filter_pool(turn: Turn) -> Outcome:
     """Candidates that are feasible, supported, natural, and neither measured nor pending."""
     document = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
     source: dict[str, str] = {}
-    for name in ("policy", "exhaustive"):
-        for sequence in document.get(name, ()):
+    for name, proposed in document.items():
+        for sequence in proposed:
             source.setdefault(sequence, name)
     sequences = list(source)
     tokens = turn.space.canonical(turn.space.encode(sequences))
@@ -124,7 +136,7 @@ def filter_pool(turn: Turn) -> Outcome:
                 rejected[label] = rejected.get(label, 0) + 1
             keep &= verdict.is_supported
     funnel["supported"] = int(keep.sum())
-    is_natural = _is_natural(turn, tokens, np.array([source[s] == "policy" for s in sequences]))
+    is_natural = _is_natural(turn, tokens, np.array([source[s] == race.POLICY for s in sequences]))
     if (keep & ~is_natural).any():
         rejected["less natural than the policy's own samples"] = int((keep & ~is_natural).sum())
     keep &= is_natural
@@ -164,20 +176,44 @@ def score(turn: Turn, sequences: list[str]) -> Pool:
     )
 
 
+def _choose(
+    turn: Turn, pool: Pool, sources: list[str], taken: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Each arm's share of the batch, (<= batch size,) int64: the policy's by the acquisition, a sampler's as drawn.
+
+    Wells that an arm cannot fill go to the best of all that is left.
+    """
+    section, batch = turn.config.acquisition, turn.config.batch
+    by_acquisition = catalog.find("acquisition", section.algorithm)
+    config = catalog.configure("acquisition", section.algorithm, section.settings)
+    arm_of = np.array([race.POLICY if source == race.EXHAUSTIVE else source for source in sources])
+    chosen = np.zeros(0, dtype=np.int64)
+    for arm, share in [*turn.running.items(), ("", batch.size)]:
+        num = min(share, batch.size - len(chosen))
+        if num == 0:
+            continue
+        is_left = np.ones(len(pool.tokens), dtype=bool) if not arm else arm_of == arm
+        for row in pool.tokens[chosen]:
+            is_left &= distance(pool.space, pool.tokens, row) >= max(batch.min_distance, 1)
+        rows = np.flatnonzero(is_left)
+        is_ranked = arm in (race.POLICY, "")
+        how, settings = (by_acquisition, config) if is_ranked else (as_drawn, as_drawn.Config())
+        picked = how.select(settings, pool.take(rows), num, batch.min_distance, taken, rng)
+        chosen = np.concatenate([chosen, rows[picked]])
+    return chosen
+
+
 def select(turn: Turn) -> Outcome:
     """The batch: chosen, screened, and chosen again without what the screening stopped."""
     kept: dict[str, str] = turn.ports.artifacts.get_json(turn.outputs["filter"]["kept"])
-    section, batch = turn.config.acquisition, turn.config.batch
-    algorithm = catalog.find("acquisition", section.algorithm)
-    config = catalog.configure("acquisition", section.algorithm, section.settings)
-    sequences = list(kept)
+    batch, sequences = turn.config.batch, list(kept)
     pool = score(turn, sequences)
     measured = turn.space.canonical(turn.space.alphabet.encode(turn.taken)) if turn.taken else pool.tokens[:0]
     stopped: dict[str, str] = {}
     while True:
         rng = np.random.default_rng(turn.seed("select"))
         taken = np.concatenate([measured, turn.space.encode(list(stopped))])
-        chosen = algorithm.select(config, pool, batch.size, batch.min_distance, taken, rng)
+        chosen = _choose(turn, pool, list(kept.values()), taken, rng)
         names = [sequences[i] for i in chosen]
         verdicts = turn.ports.screener.screen(names, turn.version.alphabet)
         refused = {name: why for name, (is_cleared, why) in zip(names, verdicts, strict=True) if not is_cleared}

@@ -72,10 +72,10 @@ class PriorConfig(_Section):
 
 
 class RewardConfig(_Section):
-    """The optimiser's reward ensemble."""
+    """The optimiser's reward model."""
 
-    algorithm: str = "ensemble"
-    members: int = Field(5, ge=2, le=64)
+    algorithm: str = "mixture"
+    members: int = Field(5, ge=2, le=64, description="networks of a family")
     settings: dict[str, Any] = {}
 
 
@@ -196,6 +196,13 @@ class CampaignConfig(_Section):
     filter: FilterConfig = FilterConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     batch: BatchConfig = BatchConfig()
+    arms: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="ways of proposing that race for the wells: policy (the policy's samples, as finetune and sampler "
+        "say) and samplers by name; by default policy alone where the whole space is ranked or an algorithm is named, "
+        "else neutral_drift and policy",
+    )
     workers: NumWorkers | tuple[NumWorkers, ...] = Field(
         0, description="Ray Train workers, or a list by round (the last entry goes on); 0 trains in this process"
     )
@@ -241,6 +248,12 @@ class CampaignConfig(_Section):
             raise ValueError(f"assay {idle[0]} has weight 0 and no threshold: it would do nothing")
         if not self.assays and self.objective.scalarisation != "weighted_sum":
             raise ValueError(f"objective.scalarisation {self.objective.scalarisation} needs several assays")
+        return self
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> CampaignConfig:
+        if self.arms is not None and len(set(self.arms)) < len(self.arms):
+            raise ValueError(f"each arm runs once, got {', '.join(self.arms)}")
         return self
 
     @property

@@ -29,7 +29,7 @@ UNCERTAINTY_OF = {"boot": "bootstrap_spread", "bonus": "elliptical"}
 
 def judge_algorithm(algorithm: str) -> str:
     """The judge's reward model: learned from its own data, even where the optimiser's is a black box."""
-    return "ensemble" if needs_scorers(algorithm) else algorithm
+    return "mixture" if needs_scorers(algorithm) else algorithm
 
 
 def needs_scorers(algorithm: str) -> bool:
@@ -41,7 +41,12 @@ def reward_settings(section: RewardConfig, goal: Goal) -> dict[str, Any]:
     """Settings of a reward model: one that is learned has members, a black box counts as its assay does."""
     if needs_scorers(section.algorithm):
         return {"goal": goal, **section.settings}
-    return {**section.settings, "members": section.members}
+    return {**section.settings, **with_members(section.algorithm, section.members)}
+
+
+def with_members(algorithm: str, members: int) -> dict[str, int]:
+    """The setting `members` of a reward model that is made of several, {} of one that is not."""
+    return {"members": members} if "members" in catalog.find("rewards", algorithm).Config.model_fields else {}
 
 
 def fit_reward(algorithm: str, settings: dict[str, Any], dataset: Dataset, seed: int, scorers: Scorers) -> RewardModel:

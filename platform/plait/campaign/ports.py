@@ -25,6 +25,7 @@ from plait.campaign.records import (
 )
 from plait.design.alphabets import Alphabet
 from plait.design.records import Goal, Progress, Readings
+from plait.design.space import DesignSpace
 
 if TYPE_CHECKING:  # registering data loads no torch
     from torch import Generator
@@ -388,14 +389,21 @@ class Screener(Protocol):
 class Laboratory(Protocol):
     """A lab that answers at once: a simulated scenario."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is known by in approvals."""
+        ...
 
     def measure(self, sequences: Sequence[str]) -> list[float | None]:
         """A reading for each sequence, None where the well failed."""
         ...
 
+    def covers(self, space: DesignSpace) -> bool:
+        """Whether it measures sequences of this space at all."""
+        ...
+
     def truth(self) -> dict[str, float]:
-        """Every sequence whose value is known, with it: for benchmarks and reports, never for learning."""
+        """Every sequence whose value is known, with it, {} where nobody can list them: never for learning."""
         ...
 
 

@@ -8,7 +8,8 @@ from plait.campaign.assays import of_campaign
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
 from plait.campaign.ports import Lease, Ports, UnitOfWork
-from plait.campaign.records import Design, Round, RoundState
+from plait.campaign.race import EXHAUSTIVE, POLICY, Readings
+from plait.campaign.records import Campaign, Design, Round, RoundState
 from plait.campaign.rounds import NEXT_STEP
 from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
 from plait.campaign.stages import NUM_ATTEMPTS, STAGES
@@ -66,15 +67,29 @@ def open_turn(ports: Ports, uow: UnitOfWork, name: str, of: Round, outputs: dict
     learnt_from = [(campaign.dataset, of.dataset_version_id), *((a.dataset, a.version_id) for a in of.further)]
     versions = [uow.dataset_version_by_id(version_id, dataset) for dataset, version_id in learnt_from]
     data = [(version, uow.readings(version.id)) for version in versions]
+    assays = of_campaign(config, space, derive_seed(config.seed, 0, "judge"), data)
     return Turn(
         ports,
         campaign,
         of,
-        of_campaign(config, space, derive_seed(config.seed, 0, "judge"), data),
+        assays,
         taken=tuple(sorted({d.sequence for d in uow.designs(name) if d.round < of.number})),
         outputs=outputs,
         previous_policy=_previous_policy(uow, name, of.number),
+        history=_history(uow, campaign, of.number, assays[0].sign),
     )
+
+
+def _history(uow: UnitOfWork, campaign: Campaign, number: int, sign: float) -> tuple[Readings, ...]:
+    """Readings of the rounds before one, by the arm that proposed the design, higher is better."""
+    source = {d.design_id: d for d in uow.designs(campaign.name) if d.round < number}
+    rounds: dict[int, dict[str, list[float]]] = {}
+    for result in uow.results(campaign.name):
+        design = source.get(result.design_id)
+        if design is not None and result.value is not None and result.assay == campaign.dataset:
+            arm = POLICY if design.source == EXHAUSTIVE else design.source
+            rounds.setdefault(design.round, {}).setdefault(arm, []).append(sign * result.value)
+    return tuple(rounds[of] for of in sorted(rounds))
 
 
 def _previous_policy(uow: UnitOfWork, name: str, number: int) -> str | None:

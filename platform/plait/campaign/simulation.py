@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from plait.campaign.config import CampaignConfig
-from plait.campaign.corpora import inside
 from plait.campaign.ports import Laboratory, Ports, UnitOfWork
 from plait.campaign.proposing import propose
 from plait.campaign.records import Design, NewResult, Round, RoundState
@@ -49,7 +48,7 @@ def run(
             f"'{name}' has {len(campaign.assays)} assays ({', '.join(campaign.assays)}); a simulated lab measures one",
             hint="run without --lab and import what your labs measure",
         )
-    if len(inside(list(laboratory.truth()), space)) == 0:
+    if not laboratory.covers(space):
         raise WrongStateError(
             f"the simulated lab {laboratory.name} measures nothing of {space.template} ({space.alphabet.name})",
             hint="run without --lab and import what your own lab measures",

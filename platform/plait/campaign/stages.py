@@ -32,7 +32,9 @@ FEWEST_LOOKED_AT = 64
 
 
 def benchmark(turn: Turn) -> Outcome:
-    """What the round's data can teach; a warning is said before anything is designed."""
+    """What the data that a campaign starts from can teach; a warning is said before anything is designed."""
+    if turn.round.number > 1:
+        return Outcome({})
     result = data_benchmark.benchmark(
         turn.own,
         algorithm=turn.own.section.algorithm,
@@ -133,14 +135,17 @@ def fit_reward(turn: Turn) -> Outcome:
 def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
     section, kind = assay.section, turn.config.conservatism_of(turn.round.number).kind
     settings = jobs.reward_settings(section, assay.goal)
-    if not jobs.needs_scorers(section.algorithm):
+    if "is_bootstrap" in catalog.find("rewards", section.algorithm).Config.model_fields:
         settings = {"is_bootstrap": kind == "boot"} | settings
     optimiser, judge = assay.halves
     plans = {
         "optimiser": (section.algorithm, settings, optimiser),
         "judge": (
             jobs.judge_algorithm(section.algorithm),
-            {"members": section.members, **turn.config.judge.settings},
+            {
+                **jobs.with_members(jobs.judge_algorithm(section.algorithm), section.members),
+                **turn.config.judge.settings,
+            },
             judge,
         ),
         "final": (section.algorithm, settings, assay.dataset),
@@ -162,11 +167,11 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
 
 def sweep(turn: Turn) -> Outcome:
     """The round's conservatism; passes the configuration through where nothing is to be searched."""
-    chosen, name = turn.config.conservatism_of(turn.round.number), turn.config.finetuner
-    settings = finetune_settings(turn.config)
+    chosen, name = turn.config.conservatism_of(turn.round.number), turn.finetuner
+    settings = {} if name == "none" else finetune_settings(turn.config)
     algorithm = None if name == "none" else catalog.find("finetune", name)
-    has_leash = algorithm is not None and "kl_weight" in algorithm.Config.model_fields
-    is_leash_free = has_leash and "kl_weight" not in settings
+    is_leashed = algorithm is not None and getattr(algorithm.Config(), "kl_weight", 0.0) is None  # strl's is always 0
+    is_leash_free = is_leashed and "kl_weight" not in settings
     if is_leash_free:
         settings = settings | {"kl_weight": default_kl_weight(turn.space.num_free)}
     outputs: dict[str, Any] = {"kind": chosen.kind, "scale": chosen.effective_scale}
@@ -195,7 +200,7 @@ def finetune(turn: Turn) -> Outcome:
     A policy that repeats itself is a failure, whatever its score: where the leash was left to Plait, it is doubled
     until at least half of a plate's worth of samples differ.
     """
-    chosen, algorithm = turn.outputs["sweep"], turn.config.finetuner
+    chosen, algorithm = turn.outputs["sweep"], turn.finetuner
     settings = dict(chosen["settings"])
     if algorithm == "none":
         sha = turn.outputs["prior"]["prior"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Generator
 
+from plait.campaign import race
 from plait.campaign.assays import Assay
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
@@ -55,6 +56,7 @@ class Turn:
     Attributes:
         assays: The campaign's own assay first, then the further ones.
         previous_policy: Artifact of the policy of the round before, or None.
+        history: Own readings of each past round's designs by the arm that proposed them, higher is better.
     """
 
     ports: Ports
@@ -64,11 +66,22 @@ class Turn:
     taken: tuple[str, ...]
     outputs: Mapping[str, dict[str, Any]]
     previous_policy: str | None = None
+    history: tuple[race.Readings, ...] = ()
 
     @cached_property
     def config(self) -> CampaignConfig:
         """The campaign's configuration."""
         return CampaignConfig.model_validate(self.campaign.config)
+
+    @cached_property
+    def running(self) -> dict[str, int]:
+        """The arms that propose this round, with their share of the wells."""
+        return race.wells(race.runners(race.arms_of(self.config, self.space), self.history), self.config.batch.size)
+
+    @property
+    def finetuner(self) -> str:
+        """The fine-tuner of this round, "none" where no policy runs."""
+        return self.config.finetuner if race.POLICY in self.running else "none"
 
     @property
     def own(self) -> Assay:

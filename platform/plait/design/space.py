@@ -118,6 +118,12 @@ class DesignSpace(BaseModel):
         """Number of positions that allow more than one letter."""
         return len(self.free_positions())
 
+    def overlaps(self, other: DesignSpace) -> bool:
+        """Whether a sequence of this space may lie in another one as well, constraints not counted."""
+        if (self.alphabet.letters, self.length) != (other.alphabet.letters, other.length):
+            return False
+        return bool((self.allowed_mask() & other.allowed_mask()).any(1).all())
+
     def encode(self, sequences: Sequence[str]) -> NDArray[np.int64]:
         """Tokens (n, L) int64 of sequences that fit the positions (constraints are not judged here).
 

@@ -24,6 +24,16 @@ def spearman(a: Values, b: Values) -> float:
     return pearson(rankdata(a), rankdata(b))
 
 
+def partial_spearman(a: Values, b: Values, given: Values) -> float:
+    """Rank correlation of two (n,) arrays at equal ranks of a third: what is left of each after a line through it.
+
+    0 where a rank does not vary, or where the third says all that one of them does.
+    """
+    ab, ag, bg = spearman(a, b), spearman(a, given), spearman(b, given)
+    left = (1 - ag * ag) * (1 - bg * bg)
+    return (ab - ag * bg) / float(np.sqrt(left)) if left > 1e-12 else 0.0
+
+
 def quantile_summary(values: Values) -> dict[str, float]:
     """The 10%, 50% and 90% quantiles, the mean and the best of (n,) values; empty for no values."""
     if len(values) == 0:

@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from plait.design.bundles import load_bundle, save_bundle
-from plait.design.errors import BadInputError, CorruptArtifactError
+from plait.design.errors import CorruptArtifactError
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.metrics.ranks import spearman
+from plait.rewards._judged_fit import held_out_groups, require_teaching
 from plait.rewards._networks import LetterPerceptron, MemberNetwork, PositionalConvolution, WideConvolution
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration, calibrate
-from plait.rewards.splits import hold_out
 from plait.rewards.weights import item_weights
 
 Family = Literal["wide_conv", "positional_conv", "mlp"]
@@ -139,6 +139,10 @@ class Ensemble:
 
     def save(self, directory: Path) -> str:
         """Write a bundle of kind "reward" and return its content hash."""
+        return save_bundle(directory, "reward", *self.record())
+
+    def record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Description and tensors of its bundle."""
         description = {
             "algorithm": "ensemble",
             "families": list(self.networks),
@@ -150,7 +154,7 @@ class Ensemble:
             "calibration": None if self.calibration is None else asdict(self.calibration),
         }
         tensors = {name: tensor.cpu().numpy() for name, tensor in self.networks.state_dict().items()}
-        return save_bundle(directory, "reward", description, {**tensors, "weights": self.weights.cpu().numpy()})
+        return description, {**tensors, "weights": self.weights.cpu().numpy()}
 
 
 def _both_strands(space: DesignSpace, function: OfSimplex, x: Tensor) -> Tensor:
@@ -185,14 +189,9 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
     Raises:
         BadInputError: Too few items, or values that do not vary.
     """
-    if len(dataset) < 10 or float(dataset.values.std()) <= 0:
-        raise BadInputError(
-            f"a reward cannot be fitted on {len(dataset)} items of {len(np.unique(dataset.values))} distinct values",
-            hint="give at least 10 items whose values differ",
-        )
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    kept, held_out = (dataset.take(index) for index in hold_out(dataset, seed, config.held_out_fraction))
-    trial = _fit_members(config, config.families, kept, generator)
+    require_teaching(dataset)
+    kept, held_out = held_out_groups(dataset, config.held_out_fraction, generator)
+    trial = train(config, kept, generator)
     unseen = torch.as_tensor(held_out.tokens)
     by_family = trial.predict(unseen).members.reshape(len(config.families), config.members, -1).mean(1)
     skills = torch.tensor([spearman(prediction.double().numpy(), held_out.values) for prediction in by_family])
@@ -209,6 +208,11 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
 def _member_weights(say: Tensor, members: int) -> Tensor:
     """Each family's say, shared evenly among its members, (families * members,)."""
     return (say / members).repeat_interleave(members)
+
+
+def train(config: Config, dataset: Dataset, generator: Generator) -> Ensemble:
+    """All families on all items, each member with the same say; not judged."""
+    return _fit_members(config, config.families, dataset, generator)
 
 
 def _fit_members(config: Config, families: Sequence[Family], dataset: Dataset, generator: Generator) -> Ensemble:
@@ -278,20 +282,25 @@ def load(directory: Path) -> Ensemble:
     Raises:
         CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
     """
-    description, tensors = load_bundle(directory, "reward")
     try:
-        config = Config.model_validate(description["config"])
-        space = DesignSpace.model_validate(description["space"])
-        families: list[Family] = description["families"]
-        networks = nn.ModuleDict({family: _build(family, config, space, Generator()) for family in families})
-        weights = torch.from_numpy(tensors.pop("weights").copy())
-        networks.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
-        networks.eval().requires_grad_(False)
-        unit, shift, scale = str(description["unit"]), float(description["shift"]), float(description["scale"])
-        record = description["calibration"]
-        calibration = None if record is None else Calibration(**record)
-        return Ensemble(config, space, unit, networks, weights, shift, scale, calibration)
+        return from_record(*load_bundle(directory, "reward"))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptArtifactError(
             f"{directory} holds no usable ensemble: {error}", hint="train the model again"
         ) from error
+
+
+def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ensemble:
+    """What Ensemble.record() told; KeyError, TypeError, ValueError or RuntimeError where it does not fit together."""
+    config = Config.model_validate(description["config"])
+    space = DesignSpace.model_validate(description["space"])
+    families: list[Family] = description["families"]
+    networks = nn.ModuleDict({family: _build(family, config, space, Generator()) for family in families})
+    arrays = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
+    weights = arrays.pop("weights")
+    networks.load_state_dict(arrays)
+    networks.eval().requires_grad_(False)
+    unit, shift, scale = str(description["unit"]), float(description["shift"]), float(description["scale"])
+    record = description["calibration"]
+    calibration = None if record is None else Calibration(**record)
+    return Ensemble(config, space, unit, networks, weights, shift, scale, calibration)

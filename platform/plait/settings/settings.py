@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         "", repr=False, description="MLflow's store, a database or server URL; default HOME/mlflow.db"
     )
     mlflow_artifacts: Path = Field(Path(), description="MLflow's artifacts; default HOME/mlflow-artifacts")
+    cache: Path = Field(
+        Path(), description="landscapes fetched for benchmarks; default $XDG_CACHE_HOME/plait, else ~/.cache/plait"
+    )
     ray_address: str = Field(
         "local", min_length=1, description="local starts an embedded Ray; anything else joins that cluster"
     )
@@ -68,6 +71,7 @@ class Settings(BaseSettings):
             "database_url": f"sqlite:///{home / 'plait.db'}",
             "mlflow_tracking_uri": f"sqlite:///{home / 'mlflow.db'}",
             "mlflow_artifacts": home / "mlflow-artifacts",
+            "cache": _cache_folder(home),
         }
         return {**defaults, **values, "home": home}
 
@@ -89,7 +93,7 @@ class Settings(BaseSettings):
             raise ValueError("names another database; give sqlite:////absolute/path.db or postgresql://user@host/name")
         return url
 
-    @field_validator("mlflow_artifacts")
+    @field_validator("mlflow_artifacts", "cache")
     @classmethod
     def _absolute_path(cls, path: Path) -> Path:
         if not path.expanduser().is_absolute():
@@ -121,6 +125,17 @@ class Settings(BaseSettings):
         """Arguments, then environment, then the home's file."""
         file = Path(init_settings()["home"]) / SETTINGS_FILE
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+
+
+def _cache_folder(home: Path) -> Path:
+    """The user's cache folder for Plait; in `home` for a user who has none."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named / "plait"
+    try:
+        return Path.home() / ".cache" / "plait"
+    except RuntimeError:
+        return home / "cache"
 
 
 def _login_name() -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from plait.interfaces.cli import campaigns, data, homes, models
+from plait.interfaces.cli import benchmarks, campaigns, data, homes, models
 from plait.interfaces.cli.session import Session, make_group
 
 
@@ -41,7 +41,7 @@ app = make_group(
     "Active design of biological sequences: a prior, a conservative reward, a batch to the lab, and back.",
     VERSION,
 )
-for room in (homes, data, campaigns, models):
+for room in (homes, data, campaigns, models, benchmarks):
     room.register(app)
 
 

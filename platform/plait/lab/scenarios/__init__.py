@@ -10,6 +10,7 @@ from typing import Protocol
 from plait.design.alphabets import Alphabet
 from plait.design.errors import NotFoundError
 from plait.design.records import Readings
+from plait.design.space import DesignSpace
 
 
 class Scenario(Protocol):
@@ -41,6 +42,10 @@ class Scenario(Protocol):
 
     def measure(self, sequences: Sequence[str]) -> list[float | None]:
         """The lab's reading of each sequence; None where the well failed."""
+        ...
+
+    def covers(self, space: DesignSpace) -> bool:
+        """Whether the lab measures sequences of this space at all."""
         ...
 
     def truth(self) -> dict[str, float]:

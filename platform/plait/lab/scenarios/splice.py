@@ -16,6 +16,7 @@ import pandas as pd
 from plait.design.alphabets import DNA
 from plait.design.errors import BadInputError
 from plait.design.records import Readings
+from plait.design.space import DesignSpace
 
 DATA_FILE = Path(__file__).parent / "data" / "splice.csv.gz"
 OFFLINE, LAB = "replicate_1", "replicate_2"
@@ -63,6 +64,10 @@ class SpliceScenario:
         """Replicate 2's reading of each sequence, in log10 PSI; None (a failed well) where it has none."""
         readings = _table()[LAB].reindex(list(sequences))
         return [None if np.isnan(value) else float(value) for value in readings]
+
+    def covers(self, space: DesignSpace) -> bool:
+        """Whether sequences of its template may lie in the space."""
+        return DesignSpace.from_template(self.alphabet, self.template).overlaps(space)
 
     def truth(self) -> dict[str, float]:
         """Mean of the two replicates, in log10 PSI, of the 29,593 sequences that both measured."""

@@ -1,0 +1,245 @@
+"""What the evolutionary samplers share: moves in the space, islands bred under a reward, designs drawn from them.
+
+Islands are populations that never meet: each starts from its own few of the best measured items and follows its own
+value, conservative + k std, k ~ N(0, spread^2), so that designs differ in what they believe, as under Thompson
+sampling. One generation keeps the best of a population and of its children; a child is a parent that gets a segment of
+another parent, in place or somewhere else (a transposition), and point mutations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from plait.design.errors import ConfigError
+from plait.design.records import Dataset, Progress
+from plait.design.space import DesignSpace
+from plait.rewards.conservatism import Objective
+from plait.rewards.support_gate import SupportGate
+from plait.samplers._smc import checked
+
+Tokens = NDArray[np.int64]
+Values = NDArray[np.float64]
+Value = Callable[[Tokens], Values]
+
+CROSSED = 0.7
+"""How often a child gets a segment of a second parent."""
+_TRIES = 50
+"""Rounds of children at most when designs are bred without a model."""
+
+
+class EvolutionConfig(BaseModel):
+    """Settings of the evolutionary samplers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_parents: int = Field(200, ge=1, le=1_000_000, description="best measured items that islands start from")
+    founders: int = Field(25, ge=1, le=1_000_000, description="of them, those that one island starts from")
+    num_islands: int = Field(16, ge=1, le=10_000, description="populations bred apart, one per design at most")
+    generations: int = Field(30, ge=1, le=100_000, description="of the search within one call")
+    population_size: int = Field(100, ge=2, le=1_000_000, description="designs that an island keeps")
+    num_children: int = Field(400, ge=1, le=1_000_000, description="designs that an island tries per generation")
+    mutations: float = Field(1.5, ge=0, le=1000, description="mean number of point mutations of a child")
+    transposed: float = Field(0.3, ge=0, le=1, description="share of the segments that change their place")
+    observed: int = Field(
+        2,
+        ge=0,
+        le=4,
+        description="designs keep to pieces of this many letters that the data show, where it has enough data to tell; "
+        "0: no limit",
+    )
+    spread: float = Field(1.0, ge=0, le=10, description="how far islands differ in their optimism, standard deviations")
+    min_distance: int = Field(2, ge=1, description="letters in which an island's designs differ at least")
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Changes of designs that keep to the template and to observed pieces.
+
+    Attributes:
+        space: The design space.
+        letters: (L, V) int64, the letters allowed at a position come first.
+        num_letters: (L,) int64, how many those are.
+        seen: (V ** k,) bool, pieces of k letters that the data show.
+        k: Length of the pieces; 0 for no limit.
+    """
+
+    space: DesignSpace
+    letters: Tokens
+    num_letters: Tokens
+    seen: NDArray[np.bool_]
+    k: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, observed: int) -> Moves:
+        """The moves that a dataset allows."""
+        mask = dataset.space.allowed_mask()
+        gate = SupportGate.fit(dataset, k=observed, judges_positions=False)
+        return cls(dataset.space, np.argsort(~mask, axis=1, kind="stable"), mask.sum(1), gate.seen_kmers, gate.k)
+
+    def is_legal(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """(n,) bool: within the space, all pieces observed."""
+        size, num_pieces = self.space.alphabet.size, tokens.shape[1] - self.k + 1
+        codes = np.zeros((len(tokens), num_pieces if self.k else 0), dtype=np.int64)
+        for i in range(self.k):
+            codes = codes * size + tokens[:, i : i + num_pieces]
+        return np.asarray(self.seen[codes].all(1) & self.space.is_feasible(tokens))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Tokens:
+        """(n, L) independent letters, at each position from those allowed."""
+        rank = (rng.random((n, len(self.letters))) * self.num_letters).astype(np.int64)
+        return self.letters[np.arange(len(self.letters)), rank]
+
+    def mutate(self, tokens: Tokens, mean: float, rng: np.random.Generator) -> Tokens:
+        """Point mutations, a Poisson number of each design."""
+        rate = rng.poisson(mean, len(tokens))[:, None] / tokens.shape[1]
+        return np.where(rng.random(tokens.shape) < rate, self.draw(len(tokens), rng), tokens)
+
+    def exchange(self, tokens: Tokens, others: Tokens, transposed: float, rng: np.random.Generator) -> Tokens:
+        """Each design with a segment of another, at the segment's own place or, if transposed, at any other."""
+        n, length = tokens.shape
+        is_moved = rng.random((n, 1)) < transposed
+        start, span = rng.integers(length, size=(n, 1)), rng.integers(1, max(length, 2), size=(n, 1))
+        span = np.where(is_moved, rng.integers(2, max(3, length // 3), size=(n, 1)), span)
+        position = np.arange(length)
+        origin = position + is_moved * rng.integers(1 - length, length, size=(n, 1))
+        is_inside = (position >= start) & (position < start + span)
+        is_inside &= (origin >= 0) & (origin < length)
+        taken = np.take_along_axis(others, np.clip(origin, 0, length - 1), 1)
+        fits = self.space.allowed_mask()[position, taken]
+        return np.where(is_inside & fits, taken, tokens)
+
+    def children(self, parents: Tokens, n: int, config: EvolutionConfig, rng: np.random.Generator) -> Tokens:
+        """At most n legal children of parents (k, L)."""
+        first, second = (parents[rng.integers(len(parents), size=n)] for _ in range(2))
+        crossed = self.exchange(first, second, config.transposed, rng)
+        born = self.mutate(np.where((rng.random(n) < CROSSED)[:, None], crossed, first), config.mutations, rng)
+        return self.space.canonical(born[self.is_legal(born)])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The items that evolution starts from.
+
+    Attributes:
+        dataset: All measured items.
+        parents: (k, L) int64 the best of them, best first.
+        moves: What may become of them.
+    """
+
+    dataset: Dataset
+    parents: Tokens
+    moves: Moves
+
+    @classmethod
+    def of(cls, dataset: Dataset | None, config: EvolutionConfig, algorithm: str) -> Measured:
+        """The start that a dataset gives.
+
+        Raises:
+            ConfigError: No measured items.
+        """
+        if dataset is None or len(dataset) == 0:
+            raise ConfigError(
+                f"{algorithm} breeds measured items, and there are none", hint="give it a dataset, or use best_of_n"
+            )
+        order = np.argsort(-dataset.values, kind="stable")[: config.num_parents]
+        return cls(dataset, dataset.tokens[order], Moves.of(dataset, config.observed))
+
+
+def value_of(objective: Objective, optimism: float | Values) -> Value:
+    """The value of tokens (n, L), conservative + optimism * std, (n,) float64; optimism one number or (n,) of them."""
+
+    def value(tokens: Tokens) -> Values:
+        seen = objective(torch.from_numpy(tokens))
+        conservative = checked(seen.conservative).cpu().numpy()
+        std = np.where(np.isfinite(conservative), seen.std.double().cpu().numpy(), 0.0)
+        return np.asarray(conservative + optimism * std, dtype=np.float64)
+
+    return value
+
+
+def evolve(value: Value, measured: Measured, config: EvolutionConfig, rng: np.random.Generator) -> Tokens:
+    """The last population of one island, distinct, best first."""
+    start = rng.permutation(len(measured.parents))[: config.founders]
+    population = measured.parents[start]
+    values = value(population)
+    for _ in range(config.generations):
+        born = measured.moves.children(population, config.num_children, config, rng)
+        if len(born):
+            values = np.concatenate([values, value(born)])
+            population = np.concatenate([population, born])
+            index = np.unique(population, axis=0, return_index=True)[1]
+            best = index[np.argsort(-values[index], kind="stable")[: config.population_size]]
+            population, values = population[best], values[best]
+    return population
+
+
+@dataclass(frozen=True)
+class Bred:
+    """Designs (n, L) int64, and (n,) float64 the optimism of the island that each comes from."""
+
+    tokens: Tokens
+    optimism: Values
+
+
+def breed(
+    objective: Objective,
+    measured: Measured,
+    config: EvolutionConfig,
+    n: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Bred:
+    """An equal share of the n designs from each island: its best new ones that lie min_distance apart.
+
+    Where islands find fewer new ones, the closer ones, then the measured ones, then repeats fill up.
+    """
+    num_islands = min(config.num_islands, n)
+    known = {row.tobytes() for row in measured.dataset.tokens}
+    chosen, optimism = [measured.parents[:0]], [np.zeros(0)]
+    for island in range(num_islands):
+        progress("breeding designs", island, num_islands, "")
+        own = config.spread * float(rng.standard_normal())
+        population = evolve(value_of(objective, own), measured, config, rng)
+        quota = n // num_islands + (island < n % num_islands)
+        picked = _pick(population, known, quota, config.min_distance)
+        known |= {row.tobytes() for row in picked}
+        chosen.append(picked)
+        optimism.append(np.full(quota, own))
+    return Bred(np.concatenate(chosen), np.concatenate(optimism))
+
+
+def _pick(population: Tokens, known: set[bytes], quota: int, min_distance: int) -> Tokens:
+    """As many of a population as asked for, best first: new and far apart, else new, else known, else again."""
+    is_new = [row.tobytes() not in known for row in population]
+    far: list[int] = []
+    for i in np.flatnonzero(is_new):
+        if len(far) == quota:
+            break
+        if ((population[far] != population[i]).sum(1) >= min_distance).all():
+            far.append(int(i))
+    rest = sorted(set(range(len(population))) - set(far), key=lambda i: (not is_new[i], i))
+    return np.asarray(population[np.resize([*far, *rest], quota)])
+
+
+def breed_blindly(
+    measured: Measured, config: EvolutionConfig, n: int, rng: np.random.Generator, progress: Progress
+) -> Tokens:
+    """Children of the best measured items without a model, (n, L), new and distinct where such are found."""
+    known = {row.tobytes() for row in measured.dataset.tokens}
+    new: list[Tokens] = []
+    for _ in range(_TRIES):
+        progress("breeding designs", len(new), n, "")
+        for child in measured.moves.children(measured.parents, config.num_children, config, rng):
+            if len(new) < n and child.tobytes() not in known:
+                known.add(child.tobytes())
+                new.append(child)
+        if len(new) == n:
+            break
+    missing = measured.parents[rng.integers(len(measured.parents), size=n - len(new))]
+    return np.concatenate([np.array(new, dtype=np.int64).reshape(-1, missing.shape[1]), missing])
