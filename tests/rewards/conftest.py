@@ -42,3 +42,9 @@ def symmetric(dataset: Dataset) -> Dataset:
     tokens, index = np.unique(space.canonical(dataset.tokens), axis=0, return_index=True)
     part = dataset.take(index)
     return replace(part, space=space, tokens=tokens)
+
+
+@pytest.fixture(scope="session")
+def truth():
+    """The landscape's exact values, tokens (n, L) -> (n,)."""
+    return landscape

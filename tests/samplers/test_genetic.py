@@ -8,9 +8,10 @@ from plait.design.constraints import GcWindow
 from plait.design.errors import ConfigError, RunFailedError
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
-from plait.rewards.conservatism import ObjectiveValue
+from plait.rewards.base import Prediction
+from plait.rewards.conservatism import ConservativeReward, ObjectiveValue
 from plait.samplers import genetic, neutral_drift
-from plait.samplers._evolution import Moves, _pick
+from plait.samplers._evolution import Moves, _pick, value_of
 
 LETTERS = find_alphabet("custom:ABCDEFGH")
 LONG = DesignSpace(alphabet=LETTERS, allowed=(LETTERS.letters,) * 20)
@@ -145,3 +146,25 @@ def test_what_cannot_be_bred_is_refused(sampler, poor, make_prior, prepare, gene
     state = prepare(sampler, prior, Truth(lambda x: np.full(len(x), np.nan)), poor, **SEARCH)
     with pytest.raises(RunFailedError, match="NaN"):
         sampler.sample(state, 4, generator())
+
+
+class TwoMembers:
+    """A reward model that is of two minds."""
+
+    space, unit, scale, is_differentiable = LONG, "", 1.0, False
+
+    def predict(self, x):
+        first = x.sum(1).float()
+        return Prediction(torch.stack([first, -first]), torch.tensor([0.75, 0.25]))
+
+
+def test_an_opinion_is_a_members_view_in_proportion_to_its_weight(poor):
+    objective, some = ConservativeReward(TwoMembers(), None, 0.0, 1.0), poor.tokens[:6]
+    total = some.sum(1).astype(float)
+    for opinion, expected in ((0.1, total), (0.74, total), (0.76, -total), (0.999, -total)):
+        assert value_of(objective, np.array([opinion]), 1.0)(some) == pytest.approx(expected)
+    mixed = value_of(objective, np.array([0.1, 0.9] * 3), 1.0)(some)
+    assert mixed == pytest.approx(total * [1, -1, 1, -1, 1, -1])
+    assert value_of(objective, np.array([0.9]), 0.0)(some) == pytest.approx(total / 2)
+    none = value_of(Truth(std=2.0), np.array([0.5, 0.975, 0.025] * 2), 1.0)(some) - motif(some)
+    assert none == pytest.approx([0.0, 3.92, -3.92] * 2, abs=0.01)

@@ -17,7 +17,6 @@ import argparse
 import hashlib
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,12 +153,14 @@ def cell(task: real_tasks.RealTask, name: str, situation: Situation, seed: int, 
     land = survey(task, dataset, NUM_ITEMS)
     if situation.is_underfit:
         config = config.model_copy(update={"families": ("mlp",), "steps": 30})
-    fit: Callable[[Dataset, int], ensemble.Ensemble] = lambda data, number: ensemble.fit(  # noqa: E731
-        config, data, Generator().manual_seed(4 * seed + number)
-    )
+
+    def fit(data: Dataset, number: int, is_bootstrap: bool = False) -> ensemble.Ensemble:
+        settings = config.model_copy(update={"is_bootstrap": is_bootstrap})
+        return ensemble.fit(settings, data, Generator().manual_seed(4 * seed + number))
+
     reward, halves = fit(dataset, 0), judge_split(dataset, seed, 1 / 3)
     choice = choosing_conservatism.choose(halves, (fit(halves[0], 1), fit(halves[1], 2)))
-    boot = ensemble.fit(config.model_copy(update={"is_bootstrap": True}), dataset, Generator().manual_seed(4 * seed))
+    boot = fit(dataset, 0, is_bootstrap=True)
     views = _views(land, dataset, reward, boot)
     policies: list[PolicyRow] = []
     loosest: list[PolicyRow] = []

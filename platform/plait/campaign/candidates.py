@@ -270,10 +270,12 @@ def _view(turn: Turn, assay: Assay, tokens: Tensor) -> dict[str, Tensor]:
     """What the models of one assay say of designs (n, L), in the assay's unit and direction."""
     chosen = turn.outputs["sweep"]
     goal = next(g for g in turn.plan("final", chosen["kind"], chosen["scale"]).goals if g.name == assay.name)
-    value = goal.conservative(chosen["kind"], chosen["scale"], turn.ports.scorers)(tokens)
+    objective = goal.conservative(chosen["kind"], chosen["scale"], turn.ports.scorers)
+    prediction = objective.reward.predict(tokens)
+    value = objective.value_of(tokens, prediction)
     return {
         "predicted_mean": assay.sign * value.mean,
-        "predicted_std": value.std * goal.interval_scale,
+        "predicted_std": prediction.std * goal.interval_scale,
         "conservative": assay.sign * value.conservative,
         "judged": assay.sign * turn.reward("judge", assay).predict(tokens).mean,
     }

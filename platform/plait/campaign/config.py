@@ -100,28 +100,39 @@ class JudgeConfig(_Section):
 class ConservatismConfig(_Section):
     """What is subtracted from the predicted mean."""
 
-    kind: Literal["none", "boot", "bonus"] = "boot"
-    scale: float = Field(
-        0.5, ge=-100, le=100, description="standard deviations subtracted; below 0 they are added (optimism)"
+    kind: Literal["auto", "none", "boot", "bonus", "rarity"] = Field(
+        "auto", description="auto asks the first round's readings whether what they lack is worse, better or neither"
+    )
+    scale: float | None = Field(
+        None,
+        ge=-100,
+        le=100,
+        description="standard deviations subtracted, 0.5 by default; below 0 they are added (optimism)",
     )
 
     @model_validator(mode="after")
     def _kind_fits_scale(self) -> ConservatismConfig:
-        if self.kind == "none" and "scale" in self.model_fields_set and self.scale != 0:
+        if self.kind == "none" and self.scale:
             raise ValueError("kind: none subtracts nothing; leave scale out")
+        if self.kind == "auto" and self.scale is not None:
+            raise ValueError("kind: auto finds its own scale; name a kind (boot, bonus, rarity) or leave scale out")
         return self
 
     @property
     def effective_scale(self) -> float:
-        """Scale, 0 where kind is none."""
-        return 0.0 if self.kind == "none" else self.scale
+        """Scale, 0 where kind is none or the readings are still to be asked."""
+        if self.kind in ("none", "auto"):
+            return 0.0
+        return 0.5 if self.scale is None else self.scale
 
 
 class FinetuneConfig(_Section):
     """How the prior becomes a policy."""
 
     algorithm: str | None = Field(
-        None, description="file in finetune/, or none; braid where the sampler is ancestral, else none"
+        None,
+        description="file in finetune/, or none; by default, where the sampler is ancestral, by the sign of what is "
+        "subtracted: braid above 0, drakes at 0, seiko below",
     )
     kl_weight: float | None = Field(
         None,
@@ -170,6 +181,7 @@ class BatchConfig(_Section):
 
 
 DEFAULT_CONSERVATISM = {
+    "braid": ConservatismConfig(kind="boot"),
     "drakes": ConservatismConfig(kind="none"),
     "strl": ConservatismConfig(kind="none"),
     "seiko": ConservatismConfig(kind="boot", scale=-0.5),
@@ -216,7 +228,9 @@ class CampaignConfig(_Section):
 
     @model_validator(mode="after")
     def _names_tell_the_truth(self) -> CampaignConfig:
-        algorithm, weight = self.finetuner, self.finetune.kl_weight
+        algorithm, weight = self.finetune.algorithm, self.finetune.kl_weight
+        if algorithm is None and weight == 0:
+            raise ValueError("kl_weight 0 is no leash: name the fine-tuner, finetune.algorithm: strl")
         for number in range(1, self.rounds + 1):
             scale = self.conservatism_of(number).effective_scale
             if algorithm == "braid" and (scale <= 0 or weight == 0):
@@ -258,14 +272,21 @@ class CampaignConfig(_Section):
 
     @property
     def finetuner(self) -> str:
-        """The fine-tuner's name, "none" where the prior itself is sampled."""
-        given = self.finetune.algorithm
-        return given or ("braid" if self.sampler.algorithm == "ancestral" else "none")
+        """The fine-tuner of round 1, "none" where the prior itself is sampled; drakes before the readings are asked."""
+        return self.finetuner_of(self.conservatism_of(1).effective_scale)
+
+    def finetuner_of(self, scale: float) -> str:
+        """The fine-tuner of a round that subtracts `scale` standard deviations."""
+        if self.finetune.algorithm is not None:
+            return self.finetune.algorithm
+        if self.sampler.algorithm != "ancestral":
+            return "none"
+        return "braid" if scale > 0 else "drakes" if scale == 0 else "seiko"
 
     def conservatism_of(self, round_number: int) -> ConservatismConfig:
         """The conservatism of a round (from 1); the last entry of a list goes on."""
         if "conservatism" not in self.model_fields_set:
-            return DEFAULT_CONSERVATISM.get(self.finetuner, ConservatismConfig())
+            return DEFAULT_CONSERVATISM.get(self.finetune.algorithm or "", ConservatismConfig())
         if isinstance(self.conservatism, ConservatismConfig):
             return self.conservatism
         return self.conservatism[min(round_number, len(self.conservatism)) - 1]

@@ -23,7 +23,7 @@ from plait.rewards.base import RewardModel, Uncertainty
 from plait.rewards.conservatism import ConservativeReward, Kind, Objective
 from plait.rewards.multi_objective import MultiObjective, Part
 
-UNCERTAINTY_OF = {"boot": "bootstrap_spread", "bonus": "elliptical"}
+UNCERTAINTY_OF = {"boot": "bootstrap_spread", "bonus": "elliptical", "rarity": "rarity"}
 """Conservatism kind -> file in rewards/uncertainty/."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plait.campaign import catalog, data_benchmark, jobs
+from plait.campaign import catalog, data_benchmark, jobs, race
 from plait.campaign.assays import Assay
 from plait.campaign.campaigns import finetune_settings
 from plait.campaign.candidates import filter_pool, sample, select
@@ -21,6 +21,7 @@ from plait.campaign.ports import Scorers, TrainingJob
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.records import Dataset
 from plait.metrics.diversity import unique_fraction
+from plait.rewards.choosing_conservatism import choose
 from plait.rewards.conservatism import Kind, default_kl_weight
 
 NUM_ATTEMPTS = 5
@@ -108,7 +109,10 @@ def run_fit(task: FitTask) -> dict[str, Any]:
 
 
 def fit_reward(turn: Turn) -> Outcome:
-    """Three models an assay: the optimiser's, the judge's (other groups of sequences), and one on all data."""
+    """Three models an assay: the optimiser's, the judge's (other groups of sequences), and one on all data.
+
+    Past the first round the optimiser's is left out where no policy is to be tuned.
+    """
     tasks = {(assay.name, role): task for assay in turn.assays for role, task in _fits_of(turn, assay).items()}
     turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
     calibrations = dict(zip(tasks, turn.ports.executor.map(run_fit, list(tasks.values())), strict=True))
@@ -162,19 +166,38 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
             turn.ports.scorers,
         )
         for role, (algorithm, plan, data) in plans.items()
+        if role != "optimiser" or turn.round.number == 1 or race.POLICY in turn.running
     }
 
 
+def _conservatism(turn: Turn) -> tuple[Kind, float, str]:
+    """Kind, scale and why: as configured, or what the readings speak for.
+
+    Only the first round's readings are asked: those of later rounds were selected by a model, which answers for itself.
+    """
+    given = turn.config.conservatism_of(turn.round.number)
+    if given.kind != "auto":
+        return given.kind, given.effective_scale, "as configured"
+    if turn.round.number > 1:
+        return "none", 0.0, "readings that a model has selected are not asked: leash and support gate alone"
+    if jobs.needs_scorers(turn.own.section.algorithm):
+        return "none", 0.0, "a black box is not learnt from the readings: leash and support gate alone"
+    choice = choose(turn.own.halves, (turn.reward("optimiser"), turn.reward("judge")))
+    turn.ports.progress("choosing conservatism", 1, 1, choice.reason)
+    return choice.kind, choice.scale, choice.reason
+
+
 def sweep(turn: Turn) -> Outcome:
-    """The round's conservatism; passes the configuration through where nothing is to be searched."""
-    chosen, name = turn.config.conservatism_of(turn.round.number), turn.finetuner
+    """The round's conservatism, and the fine-tuner whose name fits it."""
+    kind, scale, reason = _conservatism(turn)
+    name = turn.config.finetuner_of(scale) if race.POLICY in turn.running else "none"
     settings = {} if name == "none" else finetune_settings(turn.config)
     algorithm = None if name == "none" else catalog.find("finetune", name)
     is_leashed = algorithm is not None and getattr(algorithm.Config(), "kl_weight", 0.0) is None  # strl's is always 0
     is_leash_free = is_leashed and "kl_weight" not in settings
     if is_leash_free:
         settings = settings | {"kl_weight": default_kl_weight(turn.space.num_free)}
-    outputs: dict[str, Any] = {"kind": chosen.kind, "scale": chosen.effective_scale}
+    outputs: dict[str, Any] = {"kind": kind, "scale": scale, "reason": reason, "finetuner": name}
     outputs |= {"settings": settings, "is_leash_free": is_leash_free}
     if getattr(algorithm, "continues", False):
         outputs["previous"] = turn.previous_policy
@@ -200,7 +223,7 @@ def finetune(turn: Turn) -> Outcome:
     A policy that repeats itself is a failure, whatever its score: where the leash was left to Plait, it is doubled
     until at least half of a plate's worth of samples differ.
     """
-    chosen, algorithm = turn.outputs["sweep"], turn.finetuner
+    chosen, algorithm = turn.outputs["sweep"], turn.outputs["sweep"]["finetuner"]
     settings = dict(chosen["settings"])
     if algorithm == "none":
         sha = turn.outputs["prior"]["prior"]

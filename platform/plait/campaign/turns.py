@@ -79,11 +79,6 @@ class Turn:
         return race.wells(race.runners(race.arms_of(self.config, self.space), self.history), self.config.batch.size)
 
     @property
-    def finetuner(self) -> str:
-        """The fine-tuner of this round, "none" where no policy runs."""
-        return self.config.finetuner if race.POLICY in self.running else "none"
-
-    @property
     def own(self) -> Assay:
         """The campaign's own assay."""
         return self.assays[0]

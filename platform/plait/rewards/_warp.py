@@ -23,6 +23,7 @@ from torch import Tensor
 from plait.design.records import Dataset
 
 _NUM_KNOTS = 65
+_LEAST_TILT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +66,9 @@ def fit_warp(values: NDArray[np.float64], tilt: float | None) -> Warp:
     normal = ndtri((rankdata(values) - 0.5) / len(values))
     readings, first = np.unique(values, return_index=True)
     normal = normal[first]
-    grid = np.linspace(normal[0], normal[-1], min(_NUM_KNOTS, len(normal)))
+    grid = normal if len(normal) <= _NUM_KNOTS else np.linspace(normal[0], normal[-1], _NUM_KNOTS)
     knots, kept = np.unique(np.interp(grid, normal, readings), return_index=True)
-    return Warp(knots, np.exp(tilt * grid[kept]) if tilt > 0 else grid[kept])
+    return Warp(knots, np.exp(tilt * grid[kept]) if tilt > _LEAST_TILT else grid[kept])
 
 
 def _follow(values: Tensor, source: NDArray[np.float64], target: NDArray[np.float64]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from plait.design.errors import ConfigError
 from plait.rewards.base import Prediction, RewardModel, Uncertainty
 
-Kind = Literal["none", "boot", "bonus"]
+Kind = Literal["none", "boot", "bonus", "rarity"]
 
 
 def lower_confidence_bound(prediction: Prediction, std: Tensor, scale: float) -> Tensor:
@@ -26,11 +26,15 @@ def minimum(prediction: Prediction) -> Tensor:
 
 @dataclass(frozen=True)
 class ObjectiveValue:
-    """An objective's view of n items, each (n,) float32 in the objective's unit (the assay's, where there is one)."""
+    """An objective's view of n items, each (n,) float32 in the objective's unit (the assay's, where there is one).
+
+    prediction is what the members of the one reward model say, None where there are several assays.
+    """
 
     conservative: Tensor
     mean: Tensor
     std: Tensor
+    prediction: Prediction | None = None
 
 
 class Objective(Protocol):
@@ -94,7 +98,8 @@ class ConservativeReward:
     def value_of(self, x: Tensor, prediction: Prediction) -> ObjectiveValue:
         """The value of x where the reward's prediction of x is known already."""
         std = self.uncertainty.std(x, prediction) if self.uncertainty is not None else prediction.std
-        return ObjectiveValue(lower_confidence_bound(prediction, std, self.scale), prediction.mean, std)
+        conservative = lower_confidence_bound(prediction, std, self.scale)
+        return ObjectiveValue(conservative, prediction.mean, std, prediction)
 
 
 def require_differentiable(objective: Objective, algorithm: str) -> None:

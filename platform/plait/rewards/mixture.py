@@ -9,8 +9,8 @@ every landscape: kernels see small spaces best, convolutions motifs, products of
         choose a scale of their own (motifs, sparse) are fitted on the readings, all others on t
 
 `sharpness` and `tilt` are arguments of the same name; families below `min_say` are left out and the rest fitted again
-on everything. The prediction is t(x) in the assay's unit; its two members lie one standard deviation on either side, by
-the spread of all families' members about t(x). On a simplex the families without gradients are silent; the best one
+on everything. The mean is t(x) in the assay's unit; members are all families' members in that unit, moved together so
+that they average to it. On a simplex the families without gradients are silent; the best one
 that has them always stays.
 
 What it owes: a rising function of t(x) as its mean (no family's doubts change the order of designs), and weights that
@@ -62,6 +62,7 @@ class Config(BaseModel):
     )
     members: int = Field(5, ge=1, le=64, description="networks per family")
     is_bootstrap: bool = Field(False, description="each network sees its own resample of the items")
+    steps: int | None = Field(None, ge=1, le=100_000, description="updates per network; each family's own by default")
     tilt: float | None = Field(
         None, ge=0, le=5, description="how much more the best readings count; by default the readings' tails tell"
     )
@@ -112,10 +113,10 @@ class Mixture:
             x: Tokens (n, L) int64 (any n; no gradient), or a simplex (n, L, V) float (gradients flow to it).
         """
         scores = self._scores(x)
-        mean, std = scores.mean, scores.std
-        spread = (self.warp.to_readings(mean + std) - self.warp.to_readings(mean - std)) / 2
-        centre = self.warp.to_readings(mean)
-        return Prediction(torch.stack([centre - spread, centre + spread]), mean.new_full((2,), 0.5), self.unit)
+        members = self.warp.to_readings(scores.members)
+        centre = self.warp.to_readings(scores.mean)
+        shift = centre - (scores.weights[:, None] * members).sum(0)  # the mean of warped members is not the warped mean
+        return Prediction(members + shift, scores.weights, self.unit)
 
     def _scores(self, x: Tensor) -> Prediction:
         """All members' scores; of a simplex those of the families that have gradients."""
@@ -231,7 +232,8 @@ def _module(family: Family) -> ModuleType:
 
 
 def _settings(config: Config, family: Family) -> BaseModel:
-    networks = {"members": config.members, "is_bootstrap": config.is_bootstrap}
+    networks: dict[str, Any] = {"members": config.members, "is_bootstrap": config.is_bootstrap}
+    networks |= {} if config.steps is None else {"steps": config.steps}
     if family == "gaussian_process":
         return gaussian_process.Config()
     if family == "motifs":

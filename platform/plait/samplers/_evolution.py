@@ -1,9 +1,10 @@
 """What the evolutionary samplers share: moves in the space, islands bred under a reward, designs drawn from them.
 
 Islands are populations that never meet: each starts from its own few of the best measured items and follows its own
-value, conservative + k std, k ~ N(0, spread^2), so that designs differ in what they believe, as under Thompson
-sampling. One generation keeps the best of a population and of its children; a child is a parent that gets a segment of
-another parent, in place or somewhere else (a transposition), and point mutations.
+opinion, conservative + spread (what one member of the reward model says - the mean), members drawn by their weights, so
+that designs differ in what they believe, as under Thompson sampling. Where an objective has no members to show, it is
+conservative + spread k std, k ~ N(0, 1). One generation keeps the best of a population and of its children; a child is
+a parent that gets a segment of another parent, in place or somewhere else (a transposition), and point mutations.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import ndtri
 
 from plait.design.errors import ConfigError
 from plait.design.records import Dataset, Progress
@@ -53,7 +55,9 @@ class EvolutionConfig(BaseModel):
         description="designs keep to pieces of this many letters that the data show, where it has enough data to tell; "
         "0: no limit",
     )
-    spread: float = Field(1.0, ge=0, le=10, description="how far islands differ in their optimism, standard deviations")
+    spread: float = Field(
+        1.0, ge=0, le=10, description="of opinions: 1 follows single members, 0 the conservative value"
+    )
     min_distance: int = Field(2, ge=1, description="letters in which an island's designs differ at least")
 
 
@@ -151,14 +155,20 @@ class Measured:
         return cls(dataset, dataset.tokens[order], Moves.of(dataset, config.observed))
 
 
-def value_of(objective: Objective, optimism: float | Values) -> Value:
-    """The value of tokens (n, L), conservative + optimism * std, (n,) float64; optimism one number or (n,) of them."""
+def value_of(objective: Objective, opinion: Values, spread: float) -> Value:
+    """The value of tokens (n, L) in the eyes of one opinion (1,), or one for each of them (n,): all within (0, 1)."""
 
     def value(tokens: Tokens) -> Values:
         seen = objective(torch.from_numpy(tokens))
         conservative = checked(seen.conservative).cpu().numpy()
-        std = np.where(np.isfinite(conservative), seen.std.double().cpu().numpy(), 0.0)
-        return np.asarray(conservative + optimism * std, dtype=np.float64)
+        if seen.prediction is None:
+            apart = ndtri(opinion) * seen.std.double().cpu().numpy()
+        else:
+            whose = torch.searchsorted(seen.prediction.weights.double().cumsum(0).cpu(), torch.from_numpy(opinion))
+            whose = whose.clamp(max=len(seen.prediction.weights) - 1).expand(len(tokens))
+            said = seen.prediction.members.cpu()[whose, torch.arange(len(tokens))]
+            apart = (said - seen.mean.cpu()).double().numpy()
+        return np.asarray(conservative + spread * np.where(np.isfinite(conservative), apart, 0.0), dtype=np.float64)
 
     return value
 
@@ -181,10 +191,10 @@ def evolve(value: Value, measured: Measured, config: EvolutionConfig, rng: np.ra
 
 @dataclass(frozen=True)
 class Bred:
-    """Designs (n, L) int64, and (n,) float64 the optimism of the island that each comes from."""
+    """Designs (n, L) int64, and (n,) float64 the opinion of the island that each comes from."""
 
     tokens: Tokens
-    optimism: Values
+    opinions: Values
 
 
 def breed(
@@ -201,17 +211,18 @@ def breed(
     """
     num_islands = min(config.num_islands, n)
     known = {row.tobytes() for row in measured.dataset.tokens}
-    chosen, optimism = [measured.parents[:0]], [np.zeros(0)]
+    chosen, opinions = [measured.parents[:0]], [np.zeros(0)]
+    ranks = rng.permutation(num_islands)
     for island in range(num_islands):
         progress("breeding designs", island, num_islands, "")
-        own = config.spread * float(rng.standard_normal())
-        population = evolve(value_of(objective, own), measured, config, rng)
+        own = (ranks[island : island + 1] + rng.uniform(0.01, 0.99)) / num_islands
+        population = evolve(value_of(objective, own, config.spread), measured, config, rng)
         quota = n // num_islands + (island < n % num_islands)
         picked = _pick(population, known, quota, config.min_distance)
         known |= {row.tobytes() for row in picked}
         chosen.append(picked)
-        optimism.append(np.full(quota, own))
-    return Bred(np.concatenate(chosen), np.concatenate(optimism))
+        opinions.append(np.repeat(own, quota))
+    return Bred(np.concatenate(chosen), np.concatenate(opinions))
 
 
 def _pick(population: Tokens, known: set[bytes], quota: int, min_distance: int) -> Tokens:

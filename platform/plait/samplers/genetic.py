@@ -5,14 +5,15 @@ search algorithm for sequence design" (2020): each round starts from the best me
 them against the model; the genetic algorithm as the baseline to beat on long designs, Stanton et al., "Closed-Form Test
 Functions for Biophysical Sequence Design Benchmarking" (2024). Objective, one per island i:
 
-    max over x of conservative(x) + k_i std(x),    k_i ~ N(0, spread^2),
+    max over x of conservative(x) + spread (member_i(x) - mean(x)),    member_i drawn by its weight,
 
 searched for `generations` generations. With `generations` 0 it is the archive algorithm: one generation of children,
 taken as they come, and the reward is not asked.
 
-Symbols: conservative, std -> the objective's. What it owes: designs in the space, constraints included, of pieces that
-the data show. Limits: the prior's law is not aimed at, of the prior only the space is used (the leash is `observed` and
-the measured ancestry); a population that has converged proposes near relatives (see neutral_drift).
+Symbols: conservative, member, mean -> the objective's (where it shows no members, k_i std with k_i ~ N(0, 1)). What it
+owes: designs in the space, constraints included, of pieces that the data show. Limits: the prior's law is not aimed at,
+of the prior only the space is used (the leash is `observed` and the measured ancestry); a population that has converged
+proposes near relatives (see neutral_drift).
 """
 
 from __future__ import annotations

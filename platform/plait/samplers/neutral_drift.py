@@ -8,7 +8,7 @@ accepted while
 
     value(x) >= value(x0) - tolerance max(value(x0) - m, one assay standard deviation),
 
-value = conservative + k std of its island, m = the median reading: it may lose a share of what it had gained. Sites
+value = the opinion of its island, m = the median reading: it may lose a share of what it had gained. Sites
 that the model calls irrelevant are random in the end, so each well tests many letters at once and moves what matters
 to other places: information per well, at almost the same predicted value.
 
@@ -96,7 +96,13 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
     bred = _evolution.breed(state.objective, state.measured, state.config, n, rng, breeding)
     order = rng.permutation(n)
     walk, rest = np.split(order, [round(state.config.drifted * n)])
-    walked = _walk(state, bred.tokens[walk], _evolution.value_of(state.objective, bred.optimism[walk]), rng, drifting)
+    walked = _walk(
+        state,
+        bred.tokens[walk],
+        _evolution.value_of(state.objective, bred.opinions[walk], state.config.spread),
+        rng,
+        drifting,
+    )
     tokens = np.empty_like(bred.tokens)
     tokens[walk], tokens[rest] = walked, bred.tokens[rest]
     return Samples(torch.from_numpy(state.measured.dataset.space.canonical(tokens)), torch.zeros(n))
