@@ -75,7 +75,7 @@ def test_naming_an_algorithm_leaves_the_wells_to_its_policy(home):
 
 
 @pytest.mark.parametrize(
-    ("arms", "reason"), [(["nobody"], "no sampler"), (["policy", "policy"], "each arm runs once"), ([], "at least 1")]
+    ("arms", "reason"), [(["nobody"], "nobody"), (["policy", "policy"], "each arm runs once"), ([], "at least 1")]
 )
 def test_arms_that_make_no_sense_are_refused(home, arms, reason):
     with pytest.raises(ConfigError, match=reason):

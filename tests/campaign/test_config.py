@@ -8,11 +8,13 @@ from plait.campaign.config import CampaignConfig, parse_config, read_config
 from plait.design.errors import ConfigError, NotFoundError
 
 MINIMAL = {"name": "a", "dataset": "d"}
+BRAID = {"finetune": {"algorithm": "braid"}}
 
 
 def test_only_name_and_dataset_have_no_default():
     config = parse_config(MINIMAL)
-    assert (config.rounds, config.batch.size, config.finetuner) == (3, 96, "braid")
+    assert (config.rounds, config.batch.size, config.finetuner) == (3, 96, "drakes")
+    assert config.conservatism_of(1).kind == "auto"
     for missing in MINIMAL:
         with pytest.raises(ConfigError, match=missing):
             parse_config({k: v for k, v in MINIMAL.items() if k != missing})
@@ -46,12 +48,15 @@ def test_unknown_keys_are_errors_that_name_the_field(section):
         ({"finetune": {"algorithm": "strl", "kl_weight": 0.1}}, "strl has no leash"),
         ({"finetune": {"algorithm": "drakes", "kl_weight": 0}}, "drakes needs kl_weight"),
         ({"finetune": {"algorithm": "drakes"}, "conservatism": {"kind": "boot"}}, "drakes subtracts nothing"),
-        ({"conservatism": {"kind": "none"}}, "braid is doubly conservative"),
-        ({"conservatism": {"kind": "boot", "scale": 0}}, "braid is doubly conservative"),
-        ({"finetune": {"kl_weight": 0}}, "braid is doubly conservative"),
-        ({"conservatism": [{"kind": "boot"}, {"kind": "none"}], "rounds": 2}, "round 2"),
+        (BRAID | {"conservatism": {"kind": "none"}}, "braid is doubly conservative"),
+        (BRAID | {"conservatism": {"kind": "auto"}}, "braid is doubly conservative"),
+        (BRAID | {"conservatism": {"kind": "boot", "scale": 0}}, "braid is doubly conservative"),
+        ({"finetune": {"algorithm": "braid", "kl_weight": 0}}, "braid is doubly conservative"),
+        ({"finetune": {"kl_weight": 0}}, "name the fine-tuner"),
+        (BRAID | {"conservatism": [{"kind": "boot"}, {"kind": "none"}], "rounds": 2}, "round 2"),
+        ({"conservatism": {"kind": "auto", "scale": 2}}, "finds its own scale"),
         ({"conservatism": {"kind": "none", "scale": 2}}, "leave scale out"),
-        ({"conservatism": {"scale": -1}}, "seiko for optimism"),
+        (BRAID | {"conservatism": {"scale": -1}}, "seiko for optimism"),
         ({"finetune": {"algorithm": "seiko"}, "conservatism": {"scale": 1}}, "starts out optimistic"),
         ({"finetune": {"algorithm": "none", "kl_weight": 0.1}}, "trains nothing"),
         ({"sampler": {"algorithm": "smc"}, "finetune": {"settings": {"num_updates": 3}}}, "trains nothing"),
@@ -77,6 +82,23 @@ def test_conservatism_may_be_a_schedule():
     assert [config.conservatism_of(n).scale for n in (1, 2, 3)] == [2, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("conservatism", "name"),
+    [
+        ({"kind": "boot"}, "braid"),
+        ({"kind": "none"}, "drakes"),
+        ({"scale": -0.5}, "seiko"),
+        ({"kind": "auto"}, "drakes"),
+    ],
+)
+def test_the_fine_tuners_name_follows_what_is_subtracted(conservatism, name):
+    assert parse_config(MINIMAL | {"conservatism": conservatism}).finetuner == name
+
+
+def test_a_named_braid_is_conservative_by_default():
+    assert parse_config(MINIMAL | BRAID).conservatism_of(1).effective_scale == 0.5
+
+
 @pytest.mark.parametrize("algorithm", ["strl", "drakes"])
 def test_without_a_word_about_conservatism_the_plain_algorithms_have_none(algorithm):
     assert parse_config(MINIMAL | {"finetune": {"algorithm": algorithm}}).conservatism_of(1).effective_scale == 0
@@ -99,7 +121,7 @@ def test_a_sampler_that_steers_by_itself_needs_no_fine_tuning():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({}, "finetune: braid"),
+        ({}, "finetune: drakes"),
         ({"sampler": {"algorithm": "tds"}}, "samplers: tds"),
         ({"finetune": {"algorithm": "seiko"}}, "finetune: seiko"),
     ],

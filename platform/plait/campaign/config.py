@@ -110,6 +110,11 @@ class ConservatismConfig(_Section):
         description="standard deviations subtracted, 0.5 by default; below 0 they are added (optimism)",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_scale_alone_is_boots(cls, given: Any) -> Any:
+        return {"kind": "boot", **given} if isinstance(given, dict) and "scale" in given else given
+
     @model_validator(mode="after")
     def _kind_fits_scale(self) -> ConservatismConfig:
         if self.kind == "none" and self.scale:
@@ -246,7 +251,7 @@ class CampaignConfig(_Section):
             raise ValueError("drakes needs kl_weight > 0 (use strl for no leash)")
         if algorithm == "strl" and weight:
             raise ValueError("strl has no leash: kl_weight must be 0 or left out (use drakes)")
-        if algorithm == "none" and (weight is not None or self.finetune.settings):
+        if self.finetuner == "none" and (weight is not None or self.finetune.settings):
             raise ValueError("finetune.algorithm none trains nothing: leave kl_weight and settings out")
         return self
 
