@@ -40,6 +40,13 @@ def test_weights_follow_the_skills(mixed):
     assert set(mixed.skills) == {"gaussian_process", "mlp"}
 
 
+def test_without_refitting_the_trial_stays(dataset):
+    trial = mixture.fit(CONFIG.model_copy(update={"is_refitted": False}), dataset, generator())
+    final = mixture.fit(CONFIG, dataset, generator())
+    assert trial.skills == final.skills
+    assert len(trial.parts["gaussian_process"].items) < len(final.parts["gaussian_process"].items) == len(dataset)
+
+
 def test_a_family_that_knows_nothing_is_left_out(dataset, monkeypatch):
     class Ignorant:
         is_differentiable = True

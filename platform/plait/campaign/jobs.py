@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from plait.campaign import catalog
-from plait.campaign.config import RewardConfig, Scalarisation
+from plait.campaign.config import CampaignConfig, RewardConfig, Scalarisation
 from plait.campaign.ports import Scorers
 from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
@@ -47,6 +47,14 @@ def reward_settings(section: RewardConfig, goal: Goal) -> dict[str, Any]:
 def with_members(algorithm: str, members: int) -> dict[str, int]:
     """The setting `members` of a reward model that is made of several, {} of one that is not."""
     return {"members": members} if "members" in catalog.find("rewards", algorithm).Config.model_fields else {}
+
+
+def judge_settings(config: CampaignConfig, section: RewardConfig) -> dict[str, Any]:
+    """Settings of the judge; it is asked seldom and only for a second opinion, so it is fitted once where it may be."""
+    algorithm = judge_algorithm(section.algorithm)
+    known = catalog.find("rewards", algorithm).Config.model_fields
+    cheap = {"is_refitted": False} if "is_refitted" in known else {}
+    return {**with_members(algorithm, section.members), **cheap, **config.judge.settings}
 
 
 def fit_reward(algorithm: str, settings: dict[str, Any], dataset: Dataset, seed: int, scorers: Scorers) -> RewardModel:

@@ -144,14 +144,7 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
     optimiser, judge = assay.halves
     plans = {
         "optimiser": (section.algorithm, settings, optimiser),
-        "judge": (
-            jobs.judge_algorithm(section.algorithm),
-            {
-                **jobs.with_members(jobs.judge_algorithm(section.algorithm), section.members),
-                **turn.config.judge.settings,
-            },
-            judge,
-        ),
+        "judge": (jobs.judge_algorithm(section.algorithm), jobs.judge_settings(turn.config, section), judge),
         "final": (section.algorithm, settings, assay.dataset),
     }
     scratch = turn.ports.artifacts.scratch(f"{turn.campaign.name}-{turn.round.number}-fit_reward")
@@ -174,6 +167,7 @@ def _conservatism(turn: Turn) -> tuple[Kind, float, str]:
     """Kind, scale and why: as configured, or what the readings speak for.
 
     Only the first round's readings are asked: those of later rounds were selected by a model, which answers for itself.
+    What the data lacks is sought only where no round follows that could learn it by measuring.
     """
     given = turn.config.conservatism_of(turn.round.number)
     if given.kind != "auto":
@@ -183,8 +177,11 @@ def _conservatism(turn: Turn) -> tuple[Kind, float, str]:
     if jobs.needs_scorers(turn.own.section.algorithm):
         return "none", 0.0, "a black box is not learnt from the readings: leash and support gate alone"
     choice = choose(turn.own.halves, (turn.reward("optimiser"), turn.reward("judge")))
-    turn.ports.progress("choosing conservatism", 1, 1, choice.reason)
-    return choice.kind, choice.scale, choice.reason
+    kind, scale, reason = choice.kind, choice.scale, choice.reason
+    if scale < 0 and turn.config.rounds > 1:
+        kind, scale, reason = "none", 0.0, f"{reason} where no round follows; here measuring will tell"
+    turn.ports.progress("choosing conservatism", 1, 1, reason)
+    return kind, scale, reason
 
 
 def sweep(turn: Turn) -> Outcome:

@@ -68,6 +68,9 @@ class Config(BaseModel):
     )
     sharpness: float = Field(10.0, ge=0, le=1000, description="inverse temperature of the weights; 0 weighs all alike")
     min_say: float = Field(0.05, ge=0, lt=1, description="families of a smaller weight are left out of the final fit")
+    is_refitted: bool = Field(
+        True, description="fit again on all items once the families are weighed, or keep the trial"
+    )
     held_out_fraction: float = Field(0.2, gt=0, lt=1, description="share of the items that skill is measured on")
 
 
@@ -202,6 +205,9 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Mixture:
     judged = replace(whole, weights=say, skills=skills)
     calibration = calibrate(judged.predict(unseen), held_out)
     counting = tuple(family for family, share in zip(families, say.tolist(), strict=True) if share > 0)
+    if not config.is_refitted:
+        kept_parts = {family: trial[family] for family in counting}
+        return replace(judged, parts=kept_parts, weights=say[say > 0], calibration=calibration)
     final = _train(config, counting, dataset, warp.of_dataset(dataset), generator)
     return replace(judged, parts=final, weights=say[say > 0], calibration=calibration)
 
