@@ -7,8 +7,8 @@ from plait.design.errors import ConfigError
     ("room", "names"),
     [
         ("priors", {"masked_diffusion"}),
-        ("rewards", {"ensemble", "black_box"}),
-        ("rewards.uncertainty", {"bootstrap_spread", "elliptical"}),
+        ("rewards", {"ensemble", "black_box", "gaussian_process", "mixture", "motifs", "sparse"}),
+        ("rewards.uncertainty", {"bootstrap_spread", "elliptical", "rarity"}),
         ("finetune", {"braid", "ctrl", "drakes", "path_consistency", "ppo", "reward_weighted_mle", "seiko", "strl"}),
         (
             "samplers",
@@ -26,7 +26,7 @@ from plait.design.errors import ConfigError
                 "tds",
             },
         ),
-        ("acquisition", {"top_q", "pareto"}),
+        ("acquisition", {"as_drawn", "top_q", "pareto"}),
     ],
 )
 def test_every_algorithm_is_found_by_its_file_name(room, names):

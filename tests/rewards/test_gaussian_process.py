@@ -8,6 +8,7 @@ import torch
 from plait.design.errors import BadInputError, CorruptArtifactError
 from plait.metrics.ranks import spearman
 from plait.rewards import gaussian_process
+from plait.rewards._marginal_likelihood import tune
 from plait.rewards._sequence_kernels import SequenceKernel
 from torch import Generator
 
@@ -62,7 +63,7 @@ def test_tuning_raises_the_likelihood(dataset):
         return float(law.log_prob(z))
 
     ones = torch.ones(len(z), dtype=torch.float64)
-    values = [log_likelihood(*gaussian_process._tune(grams, z, ones, steps)) for steps in (1, 10, 60)]
+    values = [log_likelihood(*tune(grams, z, ones, steps)) for steps in (1, 10, 60)]
     assert values[0] < values[1] < values[2]
 
 

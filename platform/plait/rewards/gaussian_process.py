@@ -20,7 +20,6 @@ the square and time with the cube of the items; it sees no order of sites beyond
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +36,7 @@ from plait.design.errors import CorruptArtifactError
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.rewards._judged_fit import judged_fit
+from plait.rewards._marginal_likelihood import tune
 from plait.rewards._sequence_kernels import SequenceKernel, window_lengths
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration
@@ -45,7 +45,6 @@ from plait.rewards.weights import item_weights
 _ENUMERATED = 1 << 18
 _CHUNK = 8_192
 _NEGLIGIBLE = 2e-3
-_LEAST_NOISE = 1e-4
 
 
 class Config(BaseModel):
@@ -225,7 +224,7 @@ def train(config: Config, dataset: Dataset, generator: Generator) -> GaussianPro
     grams = [kernel.gram(tokens[tuned], tokens[tuned]) for kernel in kernels]
     sizes = np.array([float(gram.diagonal().mean()) for gram in grams])
     stacked = torch.stack([gram.double() / size for gram, size in zip(grams, sizes.tolist(), strict=True)])
-    shares, noise = _tune(stacked, z[tuned], noise_shape[tuned], config.tuning_steps)
+    shares, noise = tune(stacked, z[tuned], noise_shape[tuned], config.tuning_steps)
     kept = np.flatnonzero(shares > _NEGLIGIBLE * shares.sum())
     weights = shares[kept] / sizes[kept]
     gram = torch.zeros(len(tokens), len(tokens))
@@ -261,27 +260,6 @@ def _best_and_drawn(values: NDArray[np.float64], num: int, generator: Generator)
     best, rest = order[: num // 2], order[num // 2 :]
     drawn = torch.randperm(len(rest), generator=generator)[: num - len(best)].numpy()
     return np.asarray(np.concatenate([best, rest[drawn]]))
-
-
-def _tune(grams: Tensor, z: Tensor, noise_shape: Tensor, steps: int) -> tuple[NDArray[np.float64], float]:
-    """Weights (j,) of unit kernels (j, n, n) float64 and the noise that make z likely, by Adam on their logarithms."""
-    num, n = len(grams), len(z)
-    flat = grams.reshape(num, -1)
-    logs = torch.full((num + 1,), math.log(0.9 / num), dtype=torch.float64)
-    logs[-1] = math.log(0.1)
-    logs.requires_grad_()
-    optimiser = torch.optim.Adam([logs], lr=0.1)
-    for _ in range(steps):
-        w = logs.detach().exp().clamp_min(_LEAST_NOISE * 1e-4)
-        total = (w[:num] @ flat).view(n, n) + torch.diag((w[-1] + _LEAST_NOISE) * noise_shape)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(total))
-        solved = inverse @ z
-        slope = 0.5 * (inverse - torch.outer(solved, solved))  # of the negative log likelihood by the covariance
-        by_noise = (slope.diagonal() * noise_shape).sum()
-        logs.grad = torch.cat([flat @ slope.flatten(), by_noise[None]]) * w
-        optimiser.step()
-    final = logs.detach().exp().numpy()
-    return final[:num], float(final[-1]) + _LEAST_NOISE
 
 
 def load(directory: Path) -> GaussianProcess:
