@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from plait.benchmarks.ehrlich import LETTERS, Ehrlich, EhrlichTask, draw_ehrlich, read_ehrlich, tasks
+from plait.benchmarks.ehrlich import LETTERS, Ehrlich, EhrlichTask, draw_ehrlich, drawn_task, read_ehrlich, tasks
+from plait.benchmarks.tasks import find_task
 from plait.design.errors import BadInputError, UsageError
 
 REFERENCES = json.loads((Path(__file__).parent / "data" / "ehrlich.json").read_text())["problems"]
@@ -89,6 +90,20 @@ def test_new_problems_ban_transitions_and_stay_connected() -> None:
     assert_array_equal(first.transitions, again.transitions)
     assert_array_equal(first.offsets, again.offsets)
     assert not np.array_equal(first.transitions, other.transitions)
+
+
+def test_a_new_problem_is_a_task_by_its_numbers() -> None:
+    task, again, other = (find_task(f"ehrlich-6-20-2-4-2-{seed}") for seed in (3, 3, 4))
+    assert isinstance(task, EhrlichTask)
+    tokens = task.problem.sample(500, np.random.default_rng(0))
+    assert (task.name, task.suite, task.space.size) == ("ehrlich-6-20-2-4-2-3", "ehrlich", 6**20)
+    assert_array_equal(task.truth(tokens), draw_ehrlich(6, 20, 2, 4, 2, 3).value(tokens))
+    assert_array_equal(task.truth(tokens), again.truth(tokens))
+    assert not np.array_equal(task.truth(tokens), other.truth(tokens))
+    assert task.measure(task.space.decode(task.problem.optimum()[None]), 0) == [1.0]
+    assert drawn_task("ehrlich-6-20-2-4-2") is None
+    with pytest.raises(UsageError):
+        find_task("ehrlich-6-20-4-8-8-0")
 
 
 def test_values_do_not_depend_on_the_batch() -> None:

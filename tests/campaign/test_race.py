@@ -47,3 +47,7 @@ def test_an_arm_whose_wells_all_failed_is_out():
 def test_wells_add_up():
     assert wells(["a", "b", "c"], 97) == {"a": 33, "b": 32, "c": 32}
     assert wells(["a"], 96) == {"a": 96}
+
+
+def test_an_arm_without_a_well_does_not_run():
+    assert wells(["a", "b"], 1) == {"a": 1}

@@ -69,6 +69,15 @@ def test_a_whole_library_says_nothing():
     assert (choose_for(few, few.values).kind, choose_for(few, few.values).t) == ("none", 0.0)
 
 
+def test_letters_that_are_not_equally_common_say_nothing_by_themselves():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        tokens = np.unique(rng.choice(4, (1500, 8), p=[0.15, 0.35, 0.35, 0.15]), axis=0)
+        count, noise = len(tokens), rng.standard_normal(len(tokens))
+        data = Dataset(SPACE, tokens, noise, np.ones(count, dtype=np.int64), np.full(count, np.nan))
+        assert choose_for(data, np.zeros(count)).kind == "none"
+
+
 def test_rare_that_reads_low_is_penalised():
     data = library(0.6)
     chosen = choose_for(replace(data, values=-data.values), np.zeros(len(data)))

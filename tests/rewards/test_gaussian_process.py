@@ -38,10 +38,26 @@ def test_the_mean_is_the_posterior_of_a_dense_solve(process, dataset):
     torch.testing.assert_close(process.predict(x).mean.double(), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_the_std_shrinks_at_landmarks_and_is_never_above_the_priors(process, dataset):
-    far, near = process.predict(fresh(dataset)).std, process.predict(process.landmarks).std
-    assert near.mean() < 0.8 * far.mean()
-    assert far.max() <= process.scale * process.prior_variance**0.5 * 1.0001
+def test_the_std_is_the_posteriors_where_every_item_is_a_landmark_and_above_it_where_few_are(dataset):
+    x = torch.cat([fresh(dataset), torch.zeros(1, 10, dtype=torch.int64)])  # the last repeats itself
+    stds = []
+    for num_landmarks in (20, len(dataset)):
+        process = gaussian_process.train(gaussian_process.Config(num_landmarks=num_landmarks), dataset, generator())
+        stds.append(process.predict(x).std / process.scale)
+    kernels = [SequenceKernel(process.space, k, rho) for k, rho in process.kernels]
+
+    def gram(a, b):
+        return sum(w * kernel.gram(a, b).double() for kernel, w in zip(kernels, process.weights, strict=True))
+
+    items = process.items
+    cross = gram(x, items)
+    solved = torch.linalg.solve(
+        gram(items, items) + process.noise * torch.eye(len(items), dtype=torch.float64), cross.T
+    )
+    exact = (gram(x, x).diagonal() - (cross * solved.T).sum(1)).sqrt()
+    torch.testing.assert_close(stds[1].double(), exact, rtol=2e-3, atol=2e-3)
+    assert (stds[0] >= stds[1] - 1e-4).all()
+    assert stds[0].mean() > 1.01 * stds[1].mean()
 
 
 def test_it_learns_and_says_how_well(process, dataset, truth):

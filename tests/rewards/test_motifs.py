@@ -104,6 +104,16 @@ def test_a_bundle_comes_back_as_it_was(model, data, tmp_path):
     assert model.predict(some[:0]).members.shape == (2, 0)
 
 
+def test_a_product_far_above_the_readings_stays_finite_in_a_bundle_too(data, tmp_path):
+    steep = as_dataset(SPACE, data.tokens, np.exp(3.0 * (data.tokens == 1).sum(1)))
+    trained = motifs.fit(CONFIG.model_copy(update={"steps": 5}), steep, generator())
+    assert trained.link.ceiling is not None
+    replace(trained, shift=1e3).save(tmp_path / "m")
+    said = motifs.load(tmp_path / "m").predict(torch.from_numpy(data.tokens[:20])).members
+    assert said.isfinite().all()
+    assert said.max() < 1e5 * steep.values.max()
+
+
 def test_a_bundle_that_does_not_fit_is_refused(model, tmp_path):
     replace(model, config=CONFIG.model_copy(update={"num_motifs": 5})).save(tmp_path / "m")
     with pytest.raises(CorruptArtifactError, match="motif model"):

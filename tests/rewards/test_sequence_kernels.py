@@ -26,6 +26,15 @@ def test_a_kernel_is_its_definition(k, is_symmetric):
     np.testing.assert_allclose(kernel.gram(torch.from_numpy(x), torch.from_numpy(y)), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("is_symmetric", [False, True])
+@pytest.mark.parametrize("k", [2, 4, 6])
+def test_an_items_likeness_with_itself_is_the_diagonal(k, is_symmetric):
+    space = DesignSpace.from_template(DNA, "NNNNNN", strand_symmetric=is_symmetric)
+    x = torch.from_numpy(np.random.default_rng(k).integers(0, 2, (9, 6)))
+    kernel = SequenceKernel(space, k, 0.3)
+    torch.testing.assert_close(kernel.with_itself(x), kernel.gram(x, x).diagonal())
+
+
 @pytest.mark.parametrize("k", [3, 5])
 def test_a_table_is_the_sum_over_items_and_a_simplex_meets_it_at_its_corners(k):
     space = DesignSpace.from_template(DNA, "NNNNN")

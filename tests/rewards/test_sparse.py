@@ -13,6 +13,7 @@ from plait.metrics.ranks import pearson
 from plait.rewards import sparse
 from plait.rewards._gapped_pairs import has_pairs, letter_planes
 from plait.rewards._links import choose_link
+from plait.rewards.conservatism import ConservativeReward
 from torch import Generator
 
 LETTERS = find_alphabet("custom:ABCDEFGHIJKLMNOP")
@@ -96,6 +97,34 @@ def test_readings_are_fitted_on_the_scale_that_suits_them():
     link = choose_link("log", with_zeros)
     back = link.inverse(torch.from_numpy(link.forward(with_zeros)))
     assert back.numpy() == pytest.approx(with_zeros, abs=1e-12)
+    assert choose_link("log", -skewed).floor is None
+
+
+def test_far_above_all_readings_values_stay_finite_and_keep_their_order():
+    link = choose_link("log", np.array([0.0, 1.0, 100.0]))
+    high = torch.tensor([np.log(1000.5), 8.0, 20.0, 200.0], dtype=torch.float64, requires_grad=True)
+    said = link.inverse(high)
+    (gradient,) = torch.autograd.grad(said.sum(), high)
+    said = said.detach()
+    assert said[0].item() == pytest.approx(1000.0)
+    assert (said.diff() > 0).all()
+    assert said[-1] < 1e6
+    assert (gradient > 0).all()
+
+
+@pytest.mark.parametrize("slope", [1.0, 4.0])
+def test_the_optimum_of_steep_products_has_a_finite_value(slope):
+    space = DesignSpace.from_template(DNA, "N" * 30)
+    tokens = np.random.default_rng(0).integers(0, 4, (200, 30))
+    data = as_dataset(space, tokens, np.exp(slope * (tokens == 1).sum(1)))
+    model = sparse.fit(sparse.Config(members=2, iterations=100, max_gap=1), data, generator())
+    best = torch.ones((2, 30), dtype=torch.int64)
+    best[1, :6] = 0
+    value = ConservativeReward(model, None, 0.0, float(data.values.std()))(best)
+    assert value.conservative.isfinite().all()
+    assert value.std.isfinite().all()
+    assert value.mean[0] > value.mean[1] > data.values.max()
+    assert value.mean[0] < 1000 * data.values.max()
 
 
 def test_one_seed_gives_one_model_and_another_gives_another(rare):
@@ -124,7 +153,8 @@ def test_a_bundle_comes_back_as_it_was(model, rare, tmp_path):
     some = torch.from_numpy(rare.tokens[:50])
     assert torch.equal(again.predict(some).members, model.predict(some).members)
     assert again.calibration == model.calibration
-    assert again.scale == model.scale
+    assert (again.scale, again.link) == (model.scale, model.link)
+    assert model.link.ceiling is not None
     assert model.predict(some[:0]).members.shape == (4, 0)
 
 

@@ -1,5 +1,7 @@
 """The evolutionary samplers: legal moves, a search that climbs, the archive's own, and a drift that stays neutral."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from plait.design.space import DesignSpace
 from plait.rewards.base import Prediction
 from plait.rewards.conservatism import ConservativeReward, ObjectiveValue
 from plait.samplers import genetic, neutral_drift
-from plait.samplers._evolution import Moves, _pick, value_of
+from plait.samplers._evolution import EvolutionConfig, Measured, Moves, _pick, evolve, value_of
 
 LETTERS = find_alphabet("custom:ABCDEFGH")
 LONG = DesignSpace(alphabet=LETTERS, allowed=(LETTERS.letters,) * 20)
@@ -112,6 +114,83 @@ def test_the_tolerance_is_a_share_of_the_gain_in_any_unit(poor, designs):
     assert np.array_equal(one, two)
 
 
+@pytest.mark.parametrize(("readings", "values"), [(100, 0), (-100, 0), (0, 100), (0, -100), (-100, -100)])
+def test_drift_compares_values_with_values_wherever_readings_begin(poor, designs, readings, values):
+    moved = as_dataset(LONG, poor.tokens, poor.values + readings)
+    found = designs(neutral_drift, moved, objective=Truth(lambda x: motif(x) + values))
+    assert np.array_equal(found, designs(neutral_drift, poor, objective=Truth()))
+
+
+def test_what_can_never_be_a_design_has_no_gain_to_lose(poor, designs):
+    found = designs(neutral_drift, poor, n=4, objective=Truth(lambda x: np.full(len(x), -np.inf)), generations=2)
+    assert LONG.is_feasible(found).all()
+
+
+def few_free(num_fixed=25):
+    """Items of a template with 5 free positions of 3 letters each, in the middle of fixed ones."""
+    space = DesignSpace.from_template(
+        LETTERS, "A" * (num_fixed // 2) + "[BCD]" * 5 + "A" * (num_fixed - num_fixed // 2)
+    )
+    tokens = np.concatenate(list(space.enumerate()))[::5]
+    return as_dataset(space, tokens, tokens.sum(1).astype(float))
+
+
+def test_mutations_are_other_letters_at_free_positions_as_many_as_asked_for():
+    data = few_free()
+    moves, start = Moves.of(data, 0), np.repeat(data.tokens, 200, axis=0)
+    mutated = moves.mutate(start, 1.5, np.random.default_rng(0))
+    changes = (mutated != start).sum(1)
+    assert data.space.is_feasible(mutated).all()
+    assert changes.mean() == pytest.approx(1.5, abs=0.05)
+    moved = np.unique((mutated - start)[mutated != start], return_counts=True)[1]
+    assert moved / moved.sum() == pytest.approx([1 / 6, 1 / 3, 1 / 3, 1 / 6], abs=0.02)
+
+
+def test_fixed_positions_cost_the_drift_nothing(make_prior, prepare, generator):
+    calls, free = [], few_free()
+    for data in (few_free(0), free):
+        objective = Truth(lambda x: np.zeros(len(x)))
+        state = prepare(neutral_drift, make_prior(data.space), objective, data, **SEARCH, steps=3, drifted=1.0)
+        before = objective.calls
+        neutral_drift.sample(state, 8, generator())
+        calls.append(objective.calls - before)
+    assert calls[0] == calls[1]
+    scattered = neutral_drift._scatter(state, free.tokens, np.random.default_rng(0))
+    changes = (scattered != free.tokens).sum(1)
+    assert free.space.is_feasible(scattered).all()
+    assert changes.mean() > 0.8
+    assert changes.max() == 3
+
+
+def test_an_island_without_legal_children_returns_its_founders_best_first(poor):
+    measured = Measured.of(poor, EvolutionConfig(), "genetic")
+    barren = replace(measured, moves=replace(measured.moves, k=1, seen=np.zeros(8, dtype=bool)))
+
+    def worth(tokens):
+        return -tokens.sum(1).astype(float)
+
+    for generations in (1, 3):
+        found = evolve(worth, barren, EvolutionConfig(generations=generations), np.random.default_rng(0))
+        assert len(found) == 25
+        assert (np.diff(worth(found)) <= 0).all()
+
+
+@pytest.mark.parametrize(("sampler", "generations"), [(genetic, 0), (genetic, 2), (neutral_drift, 2)])
+def test_measured_items_outside_the_constraints_breed_but_are_no_designs(sampler, generations, designs):
+    space = DesignSpace.from_template(DNA, "NNNN", constraints=(GcWindow(minimum=0.0, maximum=0.5),))
+    every = np.concatenate(list(DesignSpace.from_template(DNA, "NNNN").enumerate()))
+
+    def worth(tokens):
+        return np.isin(tokens, [1, 2]).sum(1).astype(float)
+
+    settings = {"objective": Truth(worth), "n": 60, "generations": generations, "num_parents": 60, "observed": 0}
+    found = designs(sampler, as_dataset(space, every, worth(every)), **settings)
+    assert space.is_feasible(found).all()
+    outside = every[worth(every) == 4]
+    with pytest.raises(RunFailedError, match="constraints"):
+        designs(sampler, as_dataset(space, outside, worth(outside)), **settings, mutations=0, transposed=0)
+
+
 def test_templates_constraints_and_strands_are_kept(designs):
     space = DesignSpace.from_template(
         DNA, "NNGYNNNNRCNN", constraints=(GcWindow(minimum=0.3, maximum=0.7),), strand_symmetric=True
@@ -143,9 +222,13 @@ def test_what_cannot_be_bred_is_refused(sampler, poor, make_prior, prepare, gene
         prepare(sampler, prior, Truth(), poor.take(np.arange(0)))
     with pytest.raises(ConfigError, match="reward"):
         prepare(sampler, prior, None, poor)
-    state = prepare(sampler, prior, Truth(lambda x: np.full(len(x), np.nan)), poor, **SEARCH)
     with pytest.raises(RunFailedError, match="NaN"):
-        sampler.sample(state, 4, generator())
+        sampler.sample(
+            prepare(sampler, prior, Truth(lambda x: np.full(len(x), np.nan)), poor, **SEARCH), 4, generator()
+        )
+    fixed = DesignSpace.from_template(LETTERS, "ABCD")
+    with pytest.raises(ConfigError, match="nothing to change"):
+        prepare(sampler, prior, Truth(), as_dataset(fixed, np.array([[0, 1, 2, 3]]), np.ones(1)))
 
 
 class TwoMembers:

@@ -1,7 +1,8 @@
 """Ehrlich functions: test landscapes in closed form, with banned transitions, rare motifs and a known optimum of 1.
 
 Source: Stanton et al. 2024, "Closed-Form Test Functions for Biophysical Sequence Design Benchmarking" (arXiv
-2407.00236), section 4; the five problems of `tasks` are those that pytorch-holo 0.0.5 draws, stored as data.
+2407.00236), section 4; the five problems of `tasks` are those that pytorch-holo 0.0.5 draws, stored as data. New ones
+of the family, which no method was tuned on, go by their numbers: `drawn_task`.
 
     f(x) = prod_i max_p floor(q/m #{j: x[p + s_ij] = a_ij}) / q    if A[x_t, x_t+1] > 0 for every t, else infeasible
 
@@ -16,6 +17,7 @@ infinity there: a lab reads nothing where nothing works.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +34,8 @@ from plait.design.space import DesignSpace
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 """State i is written as letter i."""
+DRAWN = "ehrlich-STATES-LENGTH-MOTIFS-MOTIF_LENGTH-LEVELS-SEED"
+"""Names of newly drawn problems, a number in the place of each word."""
 _BLOCK = 4_096
 """Sequences judged at a time: small enough for a core's cache."""
 
@@ -219,13 +223,26 @@ class EhrlichTask:
 def tasks() -> tuple[EhrlichTask, ...]:
     """The five stored problems as tasks, from the shortest alphabet and sequence up."""
     stored = json.loads((files("plait.benchmarks") / "data" / "ehrlich.json").read_text())
-    return tuple(_task(record, stored["source"]) for record in stored["problems"])
+    problems = [read_ehrlich(record) for record in stored["problems"]]
+    return tuple(_task(f"ehrlich-s{p.num_states}-l{p.length}", p, stored["source"]) for p in problems)
 
 
-def _task(record: dict[str, Any], source: str) -> EhrlichTask:
-    problem = read_ehrlich(record)
+def drawn_task(name: str) -> EhrlichTask | None:
+    """The task over the problem that `draw_ehrlich` draws from the numbers in a name like DRAWN; None for other names.
+
+    Raises:
+        UsageError: Numbers that make no problem.
+    """
+    numbers = re.fullmatch("ehrlich" + "-([0-9]{1,9})" * 6, name)
+    return _task(name, draw_ehrlich(*map(int, numbers.groups())), _DRAWN_SOURCE) if numbers else None
+
+
+_DRAWN_SOURCE = "A new Ehrlich function of the family of Stanton et al. 2024 (arXiv 2407.00236)"
+
+
+def _task(name: str, problem: Ehrlich, source: str) -> EhrlichTask:
     letters = LETTERS[: problem.num_states]
     space = DesignSpace(alphabet=find_alphabet(f"custom:{letters}"), allowed=(letters,) * problem.length)
     num_motifs, motif_length = problem.motifs.shape
     title = f"Ehrlich function, {len(letters)} letters, length {problem.length}, {num_motifs} motifs of {motif_length}"
-    return EhrlichTask(f"ehrlich-s{len(letters)}-l{problem.length}", title, source, problem, space)
+    return EhrlichTask(name, title, source, problem, space)

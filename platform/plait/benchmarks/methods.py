@@ -23,13 +23,10 @@ MOST_RANKED = 2_000_000
 """Spaces up to this size are ranked whole by the methods that do so."""
 
 SUITE_METHODS: dict[str, tuple[str, ...]] = {
-    "real": (DEFAULT, EXHAUSTIVE, "ensemble", "gaussian_process", "braid", "drakes", "strl", "genetic", "best_of_n"),
-    "ehrlich": (DEFAULT, "genetic", "neutral_drift", "local_search", "braid"),
+    "real": (DEFAULT, EXHAUSTIVE, "ensemble", "gaussian_process", "braid", "strl", "genetic"),
+    "ehrlich": (DEFAULT, "genetic", "neutral_drift", "braid"),
 }
 """Suite -> its methods where none are named; every method elsewhere."""
-
-EIGHT_MERS = ("six6", "splice")
-"""What the small suite takes beside its own tasks: the first one, or the second where that was not fetched."""
 
 NUM_SEEDS: dict[str, int] = {"small": 1}
 """Suite -> seeds where none are asked for; three elsewhere."""

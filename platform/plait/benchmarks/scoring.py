@@ -125,7 +125,7 @@ def collect(ports: Ports, campaign: str) -> tuple[Batch, ...]:
                 number,
                 designs,
                 tuple(float(np.mean(read[d.design_id])) if d.design_id in read else None for d in designs),
-                unique_of([s for source, drawn in pool.items() if source != EXHAUSTIVE for s in drawn]),
+                unique_of([s for source, drawn in pool if source != EXHAUSTIVE for s in drawn]),
                 funnel["supported"] / max(1, funnel["distinct"]),
                 sum(s.seconds for (of, _), s in stages.items() if of == number or (of == 0 and number == 1)),
             )

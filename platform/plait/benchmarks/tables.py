@@ -74,16 +74,11 @@ def _type_of(annotation: str) -> Any:
     return pyarrow.list_(_TYPES[inner]) if annotation.startswith("tuple[") else _TYPES[inner]
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """What write_records wrote."""
-    return list(pyarrow.parquet.read_table(path).to_pylist())
-
-
 def summary_table(rows: Sequence[Row]) -> Table:
     """Means over seeds (with their standard deviation), one row per task and method, the best first in each task.
 
-    What cannot be listed has no top 1 %. Collapsed and failed runs are counted, and the collapsed ones' figures are in
-    the means.
+    A collapse is a failure whatever its score: methods with a collapsed run come after all that have none, marked
+    COLLAPSED; the collapsed runs' figures are in their means. What cannot be listed has no top 1 %.
     """
     headers = ["task", "method", "runs", "top 1 % last round", "best so far", "true median", "gap", "seconds"]
     table = []
@@ -91,9 +86,15 @@ def summary_table(rows: Sequence[Row]) -> Table:
         groups = {
             m: [r for r in rows if (r.task, r.method) == (task, m)] for m in dict.fromkeys(r.method for r in rows)
         }
-        ranked = sorted(groups.items(), key=lambda item: -_mean([r.final for r in item[1]]))
+        ranked = sorted(groups.items(), key=lambda item: _rank(item[1]))
         table += [_summary_row(task, method, group) for method, group in ranked if group]
     return headers, table
+
+
+def _rank(rows: list[Row]) -> tuple[bool, float]:
+    """What methods are sorted by: clean ones, then those that collapsed or never finished; each by their mean."""
+    mean = _mean([row.final for row in rows])
+    return any(row.status == "collapsed" for row in rows) or mean == float("-inf"), -mean
 
 
 def _summary_row(task: str, method: str, rows: list[Row]) -> list[str]:

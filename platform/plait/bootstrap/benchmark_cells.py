@@ -146,8 +146,12 @@ def _clear_another(job: Job) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON document; {} where there is none."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    """A JSON object; {} where there is none, or it is damaged."""
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _usage() -> tuple[float, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plait.bootstrap.benchmark_cells import Job, finished_row, run_cell
-from plait.design.errors import BadInputError, NotFoundError, PlaitError, UsageError
+from plait.design.errors import BadInputError, PlaitError, UsageError
 from plait.design.records import Progress, no_progress
 from plait.settings import Settings
 
@@ -80,9 +80,9 @@ def plan(
     """
     from plait.benchmarks.cells import make_cell
     from plait.benchmarks.methods import NUM_SEEDS, is_possible, methods_of, overrides_of
-    from plait.benchmarks.tasks import find_task
+    from plait.benchmarks.tasks import find_task, list_tasks
 
-    found = [find_task(name, cache) for name in dict.fromkeys(tasks or _tasks_of(suite, cache))]
+    found = [find_task(name, cache) for name in dict.fromkeys(tasks or list_tasks(suite, cache))]
     chosen = list(dict.fromkeys(methods or methods_of(suite)))
     for method in chosen:
         overrides_of(method)
@@ -101,21 +101,6 @@ def plan(
         if is_possible(method, task.space)
     ]
     return Plan(suite, tuple(cells), tuple(notes))
-
-
-def _tasks_of(suite: str, cache: Path | None) -> list[str]:
-    """The tasks of a suite; the small one borrows an 8-mer, or a task that needs no fetching where there is none."""
-    from plait.benchmarks.methods import EIGHT_MERS
-    from plait.benchmarks.tasks import find_task, list_tasks
-
-    names = list_tasks(suite, cache)
-    if suite != "small":
-        return names
-    try:
-        find_task(EIGHT_MERS[0], cache).offline(0)
-    except NotFoundError:
-        return [*names, EIGHT_MERS[1]]
-    return [*names, EIGHT_MERS[0]]
 
 
 def run(

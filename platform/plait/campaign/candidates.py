@@ -29,6 +29,8 @@ ENUMERATED = 16_384
 NATURALNESS = 0.25
 """Default floor of prior ELBO, as a quantile of the policy's samples, for priors that know more than the dataset."""
 ELBO_DRAWS = 16
+NATURAL_DRAWS = 256
+"""Samples of the prior that set the floor where no policy runs."""
 SPARE = 1.25
 """Designs drawn of a sampler that runs as an arm, per well: some are measured or rejected."""
 SCORED_AT_ONCE = 8_192
@@ -44,7 +46,7 @@ def sample(turn: Turn) -> Outcome:
     drawn = np.concatenate(list(pools.values()))
     if race.POLICY in pools and _is_enumerated(turn):
         pools[race.EXHAUSTIVE] = _best_of_space(turn, objective, max(20 * turn.config.batch.size, ENUMERATED))
-    document = {source: turn.space.decode(tokens) for source, tokens in pools.items()}
+    document = [[source, turn.space.decode(tokens)] for source, tokens in pools.items()]
     return Outcome(
         {
             "pool": turn.ports.artifacts.put_json(document),
@@ -105,19 +107,24 @@ def naturalness_floor(turn: Turn) -> float:
 
 
 def _is_natural(turn: Turn, tokens: NDArray[np.int64], from_policy: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n,) bool: prior ELBO at or above the floor's quantile of the policy's distinct samples."""
+    """(n,) bool: prior ELBO at or above the floor's quantile of the policy's distinct samples, else of the prior's."""
     quantile = naturalness_floor(turn)
-    if quantile == 0 or not from_policy.any():
+    if quantile == 0:
         return np.ones(len(tokens), dtype=bool)
-    elbo = item_elbo(turn.prior(), torch.from_numpy(tokens), turn.generator("filter"), ELBO_DRAWS).numpy()
-    return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
+    generator = turn.generator("filter")
+    elbo = item_elbo(turn.prior(), torch.from_numpy(tokens), generator, ELBO_DRAWS).numpy()
+    if from_policy.any():
+        return np.asarray(elbo >= np.quantile(elbo[from_policy], quantile))
+    drawn = turn.prior().decode(turn.prior().draw(NATURAL_DRAWS, generator))
+    natural = item_elbo(turn.prior(), drawn, generator, ELBO_DRAWS).numpy()
+    return np.asarray(elbo >= np.quantile(natural, quantile))
 
 
 def filter_pool(turn: Turn) -> Outcome:
     """Candidates that are feasible, supported, natural, and neither measured nor pending."""
-    document = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
+    document: list[tuple[str, list[str]]] = turn.ports.artifacts.get_json(turn.outputs["sample"]["pool"])
     source: dict[str, str] = {}
-    for name, proposed in document.items():
+    for name, proposed in document:
         for sequence in proposed:
             source.setdefault(sequence, name)
     sequences = list(source)
@@ -145,7 +152,7 @@ def filter_pool(turn: Turn) -> Outcome:
     known |= {row.tobytes() for row in turn.space.canonical(turn.space.alphabet.encode(turn.taken))}
     keep &= np.array([row.tobytes() not in known for row in tokens], dtype=bool)
     funnel["new"] = int(keep.sum())
-    kept = {sequences[i]: source[sequences[i]] for i in np.flatnonzero(keep)}
+    kept = [[sequences[i], source[sequences[i]]] for i in np.flatnonzero(keep)]
     if not kept:
         remedy = "loosen space.constraints, set filter.support_gate: false"
         if funnel["natural"]:
@@ -205,15 +212,15 @@ def _choose(
 
 def select(turn: Turn) -> Outcome:
     """The batch: chosen, screened, and chosen again without what the screening stopped."""
-    kept: dict[str, str] = turn.ports.artifacts.get_json(turn.outputs["filter"]["kept"])
-    batch, sequences = turn.config.batch, list(kept)
+    kept: list[tuple[str, str]] = turn.ports.artifacts.get_json(turn.outputs["filter"]["kept"])
+    batch, sequences, sources = turn.config.batch, [s for s, _ in kept], [source for _, source in kept]
     pool = score(turn, sequences)
     measured = turn.space.canonical(turn.space.alphabet.encode(turn.taken)) if turn.taken else pool.tokens[:0]
     stopped: dict[str, str] = {}
     while True:
         rng = np.random.default_rng(turn.seed("select"))
         taken = np.concatenate([measured, turn.space.encode(list(stopped))])
-        chosen = _choose(turn, pool, list(kept.values()), taken, rng)
+        chosen = _choose(turn, pool, sources, taken, rng)
         names = [sequences[i] for i in chosen]
         verdicts = turn.ports.screener.screen(names, turn.version.alphabet)
         refused = {name: why for name, (is_cleared, why) in zip(names, verdicts, strict=True) if not is_cleared}
@@ -232,7 +239,7 @@ def select(turn: Turn) -> Outcome:
                 f"{unlikely} of {len(chosen)} designs are more likely than not to miss a threshold: no better are left"
             )
             turn.ports.progress("choosing the batch", len(names), batch.size, why)
-    batch_rows = _describe(turn, pool, chosen, [kept[name] for name in names])
+    batch_rows = _describe(turn, pool, chosen, [sources[i] for i in chosen])
     screening = {"tool": turn.ports.screener.name, "version": turn.ports.screener.version, "stopped": stopped}
     return Outcome({"designs": turn.ports.artifacts.put_json(batch_rows), "screening": screening, "num": len(names)})
 

@@ -113,7 +113,7 @@ class ConservatismConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _a_scale_alone_is_boots(cls, given: Any) -> Any:
-        return {"kind": "boot", **given} if isinstance(given, dict) and "scale" in given else given
+        return {"kind": "boot", **given} if isinstance(given, dict) and given.get("scale") is not None else given
 
     @model_validator(mode="after")
     def _kind_fits_scale(self) -> ConservatismConfig:

@@ -62,6 +62,6 @@ def best_eighth(values: Sequence[float]) -> float:
 
 
 def wells(running: Sequence[str], size: int) -> dict[str, int]:
-    """Arm -> wells of a batch of `size`, as even as can be, the first arms getting what is left over."""
+    """Arm -> wells of a batch of `size`, as even as can be, the first arms getting what is left over; at least one."""
     share, left = divmod(size, len(running))
-    return {arm: share + (i < left) for i, arm in enumerate(running)}
+    return {arm: share + (i < left) for i, arm in enumerate(running) if share + (i < left) > 0}

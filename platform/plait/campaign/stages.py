@@ -111,7 +111,7 @@ def run_fit(task: FitTask) -> dict[str, Any]:
 def fit_reward(turn: Turn) -> Outcome:
     """Three models an assay: the optimiser's, the judge's (other groups of sequences), and one on all data.
 
-    Past the first round the optimiser's is left out where no policy is to be tuned.
+    Once a round has been measured the optimiser's is left out where no policy is to be tuned.
     """
     tasks = {(assay.name, role): task for assay in turn.assays for role, task in _fits_of(turn, assay).items()}
     turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
@@ -159,7 +159,7 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
             turn.ports.scorers,
         )
         for role, (algorithm, plan, data) in plans.items()
-        if role != "optimiser" or turn.round.number == 1 or race.POLICY in turn.running
+        if role != "optimiser" or not turn.history or race.POLICY in turn.running
     }
 
 
@@ -172,7 +172,7 @@ def _conservatism(turn: Turn) -> tuple[Kind, float, str]:
     given = turn.config.conservatism_of(turn.round.number)
     if given.kind != "auto":
         return given.kind, given.effective_scale, "as configured"
-    if turn.round.number > 1:
+    if turn.history:
         return "none", 0.0, "readings that a model has selected are not asked: leash and support gate alone"
     if jobs.needs_scorers(turn.own.section.algorithm):
         return "none", 0.0, "a black box is not learnt from the readings: leash and support gate alone"

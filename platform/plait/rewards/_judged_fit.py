@@ -32,8 +32,10 @@ def require_teaching(dataset: Dataset) -> None:
     """Refuse a dataset that a reward cannot be fitted on.
 
     Raises:
-        BadInputError: Too few items, or values that do not vary.
+        BadInputError: Too few items, or values that do not vary or are not finite.
     """
+    if not np.isfinite(dataset.values).all():
+        raise BadInputError("a reward cannot be fitted on readings that are not finite", hint="leave missing ones out")
     if len(dataset) < FEWEST_ITEMS or float(dataset.values.std()) <= 0:
         raise BadInputError(
             f"a reward cannot be fitted on {len(dataset)} items of {len(np.unique(dataset.values))} distinct values",

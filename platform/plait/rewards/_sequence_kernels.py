@@ -53,6 +53,18 @@ class SequenceKernel:
         table = self.table(y, torch.eye(len(y)))
         return self.look_up(table, x)
 
+    def with_itself(self, x: Tensor) -> Tensor:
+        """k(x, x) of tokens (n, L) int64, (n,) float32: large for items that repeat themselves."""
+        num_windows = self.space.length - self.k + 1
+        total = torch.zeros(len(x))
+        for strand in self._strands(x):
+            for shift in range(1 - num_windows, num_windows):
+                left, right = x[:, max(0, -shift) :], strand[:, max(0, shift) :]
+                shared = min(left.shape[1], right.shape[1])
+                differ = (left[:, :shared] != right[:, :shared]).float()
+                total += (self.rho ** differ.unfold(1, self.k, 1).sum(-1)).sum(1)
+        return total
+
     def values(self, x: Tensor, y: Tensor) -> Tensor:
         """The positional kernel of x, tokens (n, L) or a simplex (n, L, V), and tokens y (m, L): (n, m) float32."""
         size, length = self.space.alphabet.size, self.space.length

@@ -49,7 +49,8 @@ class Warp:
     def of_dataset(self, dataset: Dataset) -> Dataset:
         """The dataset with scores for values; noise is scaled by the ratio of their spreads."""
         values = self.to_scores(torch.from_numpy(dataset.values)).numpy()
-        ratio = float(values.std() / dataset.values.std())
+        spread = float(dataset.values.std())
+        ratio = float(values.std()) / spread if spread > 0 else 0.0
         return replace(dataset, values=values, noise_std=dataset.noise_std * ratio)
 
 

@@ -35,9 +35,9 @@ class Prediction:
 
     @property
     def std(self) -> Tensor:
-        """Weighted standard deviation over members, (n,); smooth at 0."""
-        centred = self.members - self.mean
-        return torch.sqrt((self.weights[:, None] * centred**2).sum(0) + 1e-12)
+        """Weighted standard deviation over members, (n,); smooth at 0, finite where the members are."""
+        centred = (self.members - self.mean).double()  # squares of large values overflow a float32
+        return torch.sqrt((self.weights[:, None] * centred**2).sum(0) + 1e-12).to(self.members.dtype)
 
 
 class RewardModel(Protocol):

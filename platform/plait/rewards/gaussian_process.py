@@ -10,9 +10,9 @@ _sequence_kernels.py. On standardised readings z,
     W: the items' weights by their replicates
 
 Past `max_items` the best half of that many stay and the rest are drawn. The standard deviation is that of the process
-given only `num_landmarks` of the items, an upper bound on its own that costs little on whole spaces; prior variance is
-taken as its mean over items. On a simplex the mean carries gradients; the standard deviation is that of the nearest
-letters. A Prediction's two members are mean - std and mean + std.
+given only `num_landmarks` of the items, an upper bound on its own that costs little on whole spaces. On a simplex the
+mean carries gradients; the standard deviation is that of the nearest letters. A Prediction's two members are mean - std
+and mean + std.
 
 What it owes: the exact posterior mean given its weights (tested against a dense solve). Known limits: memory grows with
 the square and time with the cube of the items; it sees no order of sites beyond its windows.
@@ -45,6 +45,7 @@ from plait.rewards.weights import item_weights
 _ENUMERATED = 1 << 18
 _CHUNK = 8_192
 _NEGLIGIBLE = 2e-3
+_LEAST_VARIANCE = 1e-6
 
 
 class Config(BaseModel):
@@ -71,8 +72,7 @@ class GaussianProcess:
         unit: The assay's unit.
         kernels: (positional or window length, rho) of each kernel kept.
         weights: (j,) float64 its weight in K, normalisation included.
-        prior_variance: mean(diag K), in units of the readings' variance.
-        noise: s^2, in the same units.
+        noise: s^2, in units of the readings' variance.
         items: (m, L) int64 items of the exact solve.
         alpha: (m,) float64 their coefficients.
         landmarks: (r, L) int64.
@@ -87,7 +87,6 @@ class GaussianProcess:
     unit: str
     kernels: tuple[tuple[int, float], ...]
     weights: NDArray[np.float64]
-    prior_variance: float
     noise: float
     items: Tensor
     alpha: Tensor
@@ -121,8 +120,12 @@ class GaussianProcess:
         return total @ self.whitening.float()
 
     def _std(self, x: Tensor) -> Tensor:
-        explained = (self.features(x) ** 2).sum(1)
-        return torch.sqrt((self.prior_variance - explained).clamp_min(0.01 * self.prior_variance))
+        tokens = x.argmax(-1) if x.is_floating_point() else x
+        prior = torch.zeros(len(tokens))
+        for kernel, weight in self._terms():
+            prior += weight * kernel.with_itself(tokens)
+        explained = (self.features(tokens) ** 2).sum(1)
+        return torch.sqrt((prior - explained).clamp_min(_LEAST_VARIANCE))
 
     def _mean(self, x: Tensor) -> Tensor:
         """Mean in units of the readings' standard deviation, (n,) float32."""
@@ -188,7 +191,6 @@ class GaussianProcess:
             "space": self.space.model_dump(mode="json"),
             "unit": self.unit,
             "kernels": self.kernels,
-            "prior_variance": self.prior_variance,
             "noise": self.noise,
             "shift": self.shift,
             "scale": self.scale,
@@ -241,7 +243,6 @@ def train(config: Config, dataset: Dataset, generator: Generator) -> GaussianPro
         unit=dataset.unit,
         kernels=tuple((kernels[j].k, kernels[j].rho) for j in kept),
         weights=weights,
-        prior_variance=float(shares[kept].sum()),
         noise=noise,
         items=tokens,
         alpha=alpha,
@@ -294,7 +295,6 @@ def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -
         unit=str(description["unit"]),
         kernels=kernels,
         weights=arrays["weights"],
-        prior_variance=float(description["prior_variance"]),
         noise=float(description["noise"]),
         items=items,
         alpha=alpha,

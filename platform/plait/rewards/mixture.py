@@ -145,7 +145,7 @@ class Mixture:
         if not shown:
             raise ConfigError(
                 f"the elliptical bonus needs features, and {' and '.join(self.parts)} have none",
-                hint="name a network among reward.settings.families, or use another conservatism",
+                hint="set reward.settings.min_say: 0, so that networks stay, or use another conservatism",
             )
         say = dict(zip(self.parts, self.weights.tolist(), strict=True))
         model: Any = self.parts[max(shown, key=say.__getitem__)]

@@ -156,7 +156,7 @@ class MotifModel:
             "space": self.space.model_dump(mode="json"),
             "unit": self.unit,
             "numbers": [self.shift, self.spread, self.scale],
-            "floor": self.link.floor,
+            "link": asdict(self.link),
             "calibration": None if self.calibration is None else asdict(self.calibration),
         }
         tensors = {name: tensor.cpu().numpy() for name, tensor in self.network.state_dict().items()}
@@ -232,7 +232,7 @@ def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -
     network = MotifNetwork(config, space, Generator())
     network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
     network.eval().requires_grad_(False)
-    (shift, spread, scale), floor = map(float, description["numbers"]), description["floor"]
+    shift, spread, scale = map(float, description["numbers"])
     record = description["calibration"]
     return MotifModel(
         config,
@@ -242,6 +242,6 @@ def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -
         shift,
         spread,
         scale,
-        Link(None if floor is None else float(floor)),
+        Link(**description["link"]),
         None if record is None else Calibration(**record),
     )

@@ -116,7 +116,7 @@ class SparseSurrogate:
             "space": self.space.model_dump(mode="json"),
             "unit": self.unit,
             "scale": self.scale,
-            "floor": self.link.floor,
+            "link": asdict(self.link),
             "calibration": None if self.calibration is None else asdict(self.calibration),
         }
         names = ("pairs", "pair_effects", "letter_effects", "intercepts")
@@ -259,7 +259,7 @@ def load(directory: Path) -> SparseSurrogate:
 def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SparseSurrogate:
     """What SparseSurrogate.record() told; KeyError, TypeError or ValueError where it does not fit together."""
     config, space = Config.model_validate(description["config"]), DesignSpace.model_validate(description["space"])
-    floor, record = description["floor"], description["calibration"]
+    record = description["calibration"]
     pairs, num_pairs = tensors["pairs"], len(tensors["pairs"])
     shapes = {
         "pairs": (num_pairs, 3),
@@ -277,7 +277,7 @@ def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -
         space,
         str(description["unit"]),
         float(description["scale"]),
-        Link(None if floor is None else float(floor)),
+        Link(**description["link"]),
         pairs,
         tensors["pair_effects"],
         tensors["letter_effects"],

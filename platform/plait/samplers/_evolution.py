@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import ndtri
 
-from plait.design.errors import ConfigError
+from plait.design.errors import ConfigError, RunFailedError
 from plait.design.records import Dataset, Progress
 from plait.design.space import DesignSpace
 from plait.rewards.conservatism import Objective
@@ -68,14 +68,18 @@ class Moves:
     Attributes:
         space: The design space.
         letters: (L, V) int64, the letters allowed at a position come first.
-        num_letters: (L,) int64, how many those are.
+        rank: (L, V) int64, where a letter stands among `letters`.
+        num_letters: (L,) int64, how many are allowed.
+        free: (f,) int64, the positions that allow more than one.
         seen: (V ** k,) bool, pieces of k letters that the data show.
         k: Length of the pieces; 0 for no limit.
     """
 
     space: DesignSpace
     letters: Tokens
+    rank: Tokens
     num_letters: Tokens
+    free: Tokens
     seen: NDArray[np.bool_]
     k: int
 
@@ -83,8 +87,10 @@ class Moves:
     def of(cls, dataset: Dataset, observed: int) -> Moves:
         """The moves that a dataset allows."""
         mask = dataset.space.allowed_mask()
+        letters = np.argsort(~mask, axis=1, kind="stable")
+        rank, free = np.argsort(letters, axis=1), dataset.space.free_positions()
         gate = SupportGate.fit(dataset, k=observed, judges_positions=False)
-        return cls(dataset.space, np.argsort(~mask, axis=1, kind="stable"), mask.sum(1), gate.seen_kmers, gate.k)
+        return cls(dataset.space, letters, rank, mask.sum(1), free, gate.seen_kmers, gate.k)
 
     def is_legal(self, tokens: Tokens) -> NDArray[np.bool_]:
         """(n,) bool: within the space, all pieces observed."""
@@ -100,15 +106,19 @@ class Moves:
         return self.letters[np.arange(len(self.letters)), rank]
 
     def mutate(self, tokens: Tokens, mean: float, rng: np.random.Generator) -> Tokens:
-        """Point mutations, a Poisson number of each design."""
-        rate = rng.poisson(mean, len(tokens))[:, None] / tokens.shape[1]
-        return np.where(rng.random(tokens.shape) < rate, self.draw(len(tokens), rng), tokens)
+        """Free positions get another letter each, of each design a Poisson number on average."""
+        rate = rng.poisson(mean, len(tokens))[:, None] / len(self.free)
+        position = np.arange(tokens.shape[1])
+        further = 1 + (rng.random(tokens.shape) * (self.num_letters - 1)).astype(np.int64)
+        others = self.letters[position, (self.rank[position, tokens] + further) % self.num_letters]
+        return np.where(rng.random(tokens.shape) < rate, others, tokens)
 
     def exchange(self, tokens: Tokens, others: Tokens, transposed: float, rng: np.random.Generator) -> Tokens:
         """Each design with a segment of another, at the segment's own place or, if transposed, at any other."""
         n, length = tokens.shape
         is_moved = rng.random((n, 1)) < transposed
-        start, span = rng.integers(length, size=(n, 1)), rng.integers(1, max(length, 2), size=(n, 1))
+        start = self.free[rng.integers(len(self.free), size=(n, 1))]
+        span = rng.integers(1, max(length, 2), size=(n, 1))
         span = np.where(is_moved, rng.integers(2, max(3, length // 3), size=(n, 1)), span)
         position = np.arange(length)
         origin = position + is_moved * rng.integers(1 - length, length, size=(n, 1))
@@ -132,12 +142,14 @@ class Measured:
 
     Attributes:
         dataset: All measured items.
-        parents: (k, L) int64 the best of them, best first.
+        parents: (k, L) int64 the best of them, best first; they may break the space's constraints, children do not.
+        designs: (j, L) int64 the best of those within the constraints, best first.
         moves: What may become of them.
     """
 
     dataset: Dataset
     parents: Tokens
+    designs: Tokens
     moves: Moves
 
     @classmethod
@@ -145,14 +157,17 @@ class Measured:
         """The start that a dataset gives.
 
         Raises:
-            ConfigError: No measured items.
+            ConfigError: No measured items, or a template that leaves no position free.
         """
         if dataset is None or len(dataset) == 0:
             raise ConfigError(
                 f"{algorithm} breeds measured items, and there are none", hint="give it a dataset, or use best_of_n"
             )
-        order = np.argsort(-dataset.values, kind="stable")[: config.num_parents]
-        return cls(dataset, dataset.tokens[order], Moves.of(dataset, config.observed))
+        if dataset.space.num_free == 0:
+            raise ConfigError(f"{algorithm} has nothing to change", hint="give a template with positions that are free")
+        ranked = dataset.tokens[np.argsort(-dataset.values, kind="stable")]
+        designs = ranked[dataset.space.is_feasible(ranked)][: config.num_parents]
+        return cls(dataset, ranked[: config.num_parents], designs, Moves.of(dataset, config.observed))
 
 
 def value_of(objective: Objective, opinion: Values, spread: float) -> Value:
@@ -174,19 +189,23 @@ def value_of(objective: Objective, opinion: Values, spread: float) -> Value:
 
 
 def evolve(value: Value, measured: Measured, config: EvolutionConfig, rng: np.random.Generator) -> Tokens:
-    """The last population of one island, distinct, best first."""
-    start = rng.permutation(len(measured.parents))[: config.founders]
-    population = measured.parents[start]
-    values = value(population)
+    """The last population of one island, its founders among it: distinct, best first, legal unless measured."""
+    founders = measured.parents[rng.permutation(len(measured.parents))[: config.founders]]
+    population, values = _fittest(founders, value(founders), config.population_size)
     for _ in range(config.generations):
         born = measured.moves.children(population, config.num_children, config, rng)
         if len(born):
-            values = np.concatenate([values, value(born)])
-            population = np.concatenate([population, born])
-            index = np.unique(population, axis=0, return_index=True)[1]
-            best = index[np.argsort(-values[index], kind="stable")[: config.population_size]]
-            population, values = population[best], values[best]
+            population, values = _fittest(
+                np.concatenate([population, born]), np.concatenate([values, value(born)]), config.population_size
+            )
     return population
+
+
+def _fittest(population: Tokens, values: Values, size: int) -> tuple[Tokens, Values]:
+    """At most `size` of a population and their values: distinct, best first."""
+    index = np.unique(population, axis=0, return_index=True)[1]
+    best = index[np.argsort(-values[index], kind="stable")[:size]]
+    return population[best], values[best]
 
 
 @dataclass(frozen=True)
@@ -207,7 +226,11 @@ def breed(
 ) -> Bred:
     """An equal share of the n designs from each island: its best new ones that lie min_distance apart.
 
-    Where islands find fewer new ones, the closer ones, then the measured ones, then repeats fill up.
+    Where islands find fewer new ones, the closer ones, then the measured ones within the constraints, then repeats
+    fill up.
+
+    Raises:
+        RunFailedError: A reward is NaN or +inf, or nothing within the constraints was found or measured.
     """
     num_islands = min(config.num_islands, n)
     known = {row.tobytes() for row in measured.dataset.tokens}
@@ -218,6 +241,8 @@ def breed(
         own = (ranks[island : island + 1] + rng.uniform(0.01, 0.99)) / num_islands
         population = evolve(value_of(objective, own, config.spread), measured, config, rng)
         quota = n // num_islands + (island < n % num_islands)
+        population = population[measured.dataset.space.is_feasible(population)]
+        population = population if len(population) else _at_least_one(measured.designs)
         picked = _pick(population, known, quota, config.min_distance)
         known |= {row.tobytes() for row in picked}
         chosen.append(picked)
@@ -241,7 +266,10 @@ def _pick(population: Tokens, known: set[bytes], quota: int, min_distance: int) 
 def breed_blindly(
     measured: Measured, config: EvolutionConfig, n: int, rng: np.random.Generator, progress: Progress
 ) -> Tokens:
-    """Children of the best measured items without a model, (n, L), new and distinct where such are found."""
+    """Children of the best measured items without a model, (n, L), new and distinct where such are found.
+
+    Where too few are, measured items within the constraints fill up, or repeats, or it fails as breed() does.
+    """
     known = {row.tobytes() for row in measured.dataset.tokens}
     new: list[Tokens] = []
     for _ in range(_TRIES):
@@ -252,5 +280,18 @@ def breed_blindly(
                 new.append(child)
         if len(new) == n:
             break
-    missing = measured.parents[rng.integers(len(measured.parents), size=n - len(new))]
-    return np.concatenate([np.array(new, dtype=np.int64).reshape(-1, missing.shape[1]), missing])
+    bred = np.array(new, dtype=np.int64).reshape(-1, measured.parents.shape[1])
+    if len(bred) == n:
+        return bred
+    fill = _at_least_one(measured.designs if len(measured.designs) else bred)
+    return np.concatenate([bred, fill[rng.integers(len(fill), size=n - len(bred))]])
+
+
+def _at_least_one(designs: Tokens) -> Tokens:
+    """The designs (n, L), refused where there are none."""
+    if len(designs) == 0:
+        raise RunFailedError(
+            "no measured item lies within the constraints, nor does any child of one",
+            hint="loosen the constraints, measure items that keep them, or use best_of_n",
+        )
+    return designs

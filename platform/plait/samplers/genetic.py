@@ -11,7 +11,8 @@ searched for `generations` generations. With `generations` 0 it is the archive a
 taken as they come, and the reward is not asked.
 
 Symbols: conservative, member, mean -> the objective's (where it shows no members, k_i std with k_i ~ N(0, 1)). What it
-owes: designs in the space, constraints included, of pieces that the data show. Limits: the prior's law is not aimed at,
+owes: designs in the space, constraints included (measured items that break them breed, but are never returned), of
+pieces that the data show. Limits: the prior's law is not aimed at,
 of the prior only the space is used (the leash is `observed` and the measured ancestry); a population that has converged
 proposes near relatives (see neutral_drift).
 """
@@ -63,7 +64,7 @@ def prepare(
     """Rank the measured items and note the pieces they show.
 
     Raises:
-        ConfigError: No measured items; or no objective, while generations of a search are asked for.
+        ConfigError: No measured items or no free position; or no objective, while generations are asked for.
     """
     if objective is None and config.generations > 0:
         raise ConfigError(
@@ -78,7 +79,7 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
     """Draw n designs, new ones as long as the islands find any; log-weights are 0.
 
     Raises:
-        RunFailedError: A reward is NaN or +inf.
+        RunFailedError: A reward is NaN or +inf, or nothing within the constraints was found or measured.
     """
     config, measured = state.config, state.measured
     rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator, device=generator.device)))

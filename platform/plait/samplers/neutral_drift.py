@@ -3,16 +3,17 @@
 Source: Kimura, "Evolutionary Rate at the Molecular Level" (Nature, 1968); in the laboratory, a drift that keeps what
 works and lets the rest change uncovers what selection alone does not (Gupta and Tawfik, "Directed enzyme evolution via
 small and effective neutral drift libraries", Nature Methods, 2008). Designs x0 are bred as the sampler genetic breeds
-them; a share of them then walks: `steps` L proposals, each 1 to 3 adjacent random letters or a transposed segment,
-accepted while
+them; a share of them then walks: `steps` F proposals, F = free positions of the template, each 1 to 3 random letters
+at adjacent ones of those or a transposed segment, accepted while
 
     value(x) >= value(x0) - tolerance max(value(x0) - m, one assay standard deviation),
 
-value = the opinion of its island, m = the median reading: it may lose a share of what it had gained. Sites
-that the model calls irrelevant are random in the end, so each well tests many letters at once and moves what matters
-to other places: information per well, at almost the same predicted value.
+value = the opinion of its island, m = the median conservative value of (at most 1000 of) the measured items, all in
+the objective's unit: a design may lose a share of what it had gained. Sites that the model calls irrelevant are random
+in the end, so each well tests many letters at once and moves what matters to other places: information per well, at
+almost the same predicted value.
 
-Limits: as genetic; where every letter matters (short designs) little can drift. The walk takes `steps` L calls of the
+Limits: as genetic; where every letter matters (short designs) little can drift. The walk takes `steps` F calls of the
 reward on all designs together. Choosing the best of many drifted designs by the same reward undoes the drift: ask for
 as many as there are wells.
 """
@@ -32,31 +33,36 @@ from plait.priors.base import DiffusionPrior
 from plait.rewards.conservatism import Objective, require_yardstick
 from plait.samplers import _evolution
 from plait.samplers._evolution import EvolutionConfig, Measured, Tokens, Value
+from plait.samplers._smc import checked
 from plait.samplers.base import Samples
 
 needs_reward = True
 needs_gradient = False
 _LONGEST_RUN = 3
+_SAMPLE = 1000
+"""Measured items at most whose median value is taken."""
 
 
 class Config(EvolutionConfig):
     """Settings of neutral drift."""
 
     drifted: float = Field(0.75, ge=0, le=1, description="share of the designs that drift")
-    steps: int = Field(4, ge=0, le=1000, description="proposals per position")
+    steps: int = Field(4, ge=0, le=1000, description="proposals per free position")
     tolerance: float = Field(0.1, ge=0, le=1, description="share of its gain that a design may lose on the way")
     moved: float = Field(0.3, ge=0, le=1, description="share of the proposals that are transposed segments")
 
 
 @dataclass(frozen=True)
 class State:
-    """What sample() needs."""
+    """What sample() needs; median is m, in the objective's unit."""
 
     config: Config
     measured: Measured
     objective: Objective
+    median: float
 
 
+@torch.no_grad()
 def prepare(
     config: Config,
     prior: DiffusionPrior,
@@ -65,15 +71,24 @@ def prepare(
     generator: Generator,
     progress: Progress = no_progress,
 ) -> State:
-    """Rank the measured items and note the pieces they show.
+    """Rank the measured items, note the pieces they show, and value them.
 
     Raises:
-        ConfigError: No objective, readings that do not vary, or no measured items.
+        ConfigError: No objective, readings that do not vary, no measured items, or no free position.
+        RunFailedError: A reward is NaN or +inf.
     """
     if objective is None:
         raise ConfigError("neutral_drift keeps a reward's value, and none is given", hint="fit a reward model first")
     require_yardstick(objective)
-    return State(config, Measured.of(dataset, config, "neutral_drift"), objective)
+    measured = Measured.of(dataset, config, "neutral_drift")
+    return State(config, measured, objective, _median(objective, measured.dataset, generator))
+
+
+def _median(objective: Objective, dataset: Dataset, generator: Generator) -> float:
+    """The median conservative value of measured items; +inf, so that no gain is counted, where none is finite."""
+    some = torch.randperm(len(dataset), generator=generator, device=generator.device)[:_SAMPLE].cpu().numpy()
+    values = checked(objective(torch.from_numpy(dataset.tokens[some])).conservative).cpu().numpy()
+    return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else np.inf
 
 
 @torch.no_grad()
@@ -81,10 +96,10 @@ def sample(state: State, n: int, generator: Generator, progress: Progress = no_p
     """Draw n designs, the share `drifted` of them after their walk, in random order; log-weights are 0.
 
     Raises:
-        RunFailedError: A reward is NaN or +inf.
+        RunFailedError: A reward is NaN or +inf, or nothing within the constraints was found or measured.
     """
     rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
-    num_proposals = state.config.steps * state.measured.parents.shape[1]
+    num_proposals = state.config.steps * len(state.measured.moves.free)
 
     def breeding(task: str, done: int, total: int, message: str) -> None:
         progress(task, done, total + num_proposals, message)
@@ -114,8 +129,8 @@ def _walk(state: State, start: Tokens, value: Value, rng: np.random.Generator, p
     if len(start) == 0:
         return start
     first = value(start)
-    gain = np.maximum(first - np.median(state.measured.dataset.values), state.objective.assay_std)
-    lowest, tokens, total = first - config.tolerance * gain, start.copy(), config.steps * start.shape[1]
+    gain = np.maximum(first - state.median, state.objective.assay_std)
+    lowest, tokens, total = first - config.tolerance * gain, start.copy(), config.steps * len(moves.free)
     for step in range(total):
         progress("drifting", step, total, "")
         partners = tokens[rng.permutation(len(tokens))]
@@ -127,9 +142,9 @@ def _walk(state: State, start: Tokens, value: Value, rng: np.random.Generator, p
 
 
 def _scatter(state: State, tokens: Tokens, rng: np.random.Generator) -> Tokens:
-    """One to three adjacent letters of each design drawn anew."""
-    n, length = tokens.shape
-    start, span = rng.integers(length, size=(n, 1)), rng.integers(1, _LONGEST_RUN + 1, size=(n, 1))
-    position = np.arange(length)
-    is_inside = (position >= start) & (position < start + span)
-    return np.where(is_inside, state.measured.moves.draw(n, rng), tokens)
+    """Letters of each design drawn anew, at one to three free positions that follow each other."""
+    n, moves = len(tokens), state.measured.moves
+    start, span = rng.integers(len(moves.free), size=(n, 1)), rng.integers(1, _LONGEST_RUN + 1, size=(n, 1))
+    order = np.cumsum(moves.num_letters > 1) - 1
+    is_inside = (order >= start) & (order < start + span)
+    return np.where(is_inside, moves.draw(n, rng), tokens)
