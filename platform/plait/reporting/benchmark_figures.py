@@ -215,12 +215,17 @@ def _with_start(scores: Scores, start: float | None, by_round: Sequence[float | 
 
 
 def _by_method(rows: Sequence[Row]) -> Groups:
-    """Finished runs by method, the best mean final figure first."""
+    """Finished runs by method, the best mean final figure first; methods that collapsed in a run come last."""
     groups: Groups = {}
     for row in rows:
         if row.scores is not None:
             groups.setdefault(row.method, []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: -np.nan_to_num(_mean([r.final for r in item[1]]), nan=-1e9)))
+
+    def order(item: tuple[str, list[Row]]) -> tuple[bool, float]:
+        has_collapsed = any(row.status == "collapsed" for row in item[1])
+        return has_collapsed, -float(np.nan_to_num(_mean([row.final for row in item[1]]), nan=-1e9))
+
+    return dict(sorted(groups.items(), key=order))
 
 
 def _standing(method: str, tasks: dict[str, Groups]) -> float:
