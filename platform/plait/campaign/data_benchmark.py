@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from plait.campaign.assays import Assay
-from plait.campaign.jobs import fit_reward
+from plait.campaign.jobs import fit_reward, fitted_once
 from plait.campaign.ports import Scorers
 from plait.campaign.report_data import DataBenchmark
 from plait.metrics.intervals import coverage
@@ -33,7 +33,7 @@ def benchmark(assay: Assay, *, algorithm: str, settings: dict[str, Any], seed: i
     dataset, readings, sign = assay.dataset, assay.readings, assay.sign
     source = "replicates" if len(set(readings.replicates)) > 1 else "std column" if readings.stds is not None else ""
     kept, held_out = (dataset.take(rows) for rows in hold_out(dataset, seed, HELD_OUT))
-    reward: Any = fit_reward(algorithm, settings, kept, seed, scorers)
+    reward: Any = fit_reward(algorithm, fitted_once(algorithm) | settings, kept, seed, scorers)
     prediction = reward.predict(torch.from_numpy(held_out.tokens))
     mean = prediction.mean.double().numpy()
     std = prediction.std.double().numpy() * reward.calibration.interval_scale

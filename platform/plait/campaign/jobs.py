@@ -52,9 +52,13 @@ def with_members(algorithm: str, members: int) -> dict[str, int]:
 def judge_settings(config: CampaignConfig, section: RewardConfig) -> dict[str, Any]:
     """Settings of the judge; it is asked seldom and only for a second opinion, so it is fitted once where it may be."""
     algorithm = judge_algorithm(section.algorithm)
+    return {**with_members(algorithm, section.members), **fitted_once(algorithm), **config.judge.settings}
+
+
+def fitted_once(algorithm: str) -> dict[str, Any]:
+    """The setting that halves the time of a reward model that weighs families on a trial fit, {} of any other."""
     known = catalog.find("rewards", algorithm).Config.model_fields
-    cheap = {"is_refitted": False} if "is_refitted" in known else {}
-    return {**with_members(algorithm, section.members), **cheap, **config.judge.settings}
+    return {"is_refitted": False} if "is_refitted" in known else {}
 
 
 def fit_reward(algorithm: str, settings: dict[str, Any], dataset: Dataset, seed: int, scorers: Scorers) -> RewardModel:
