@@ -157,6 +157,8 @@ def filter_pool(turn: Turn) -> Outcome:
         remedy = "loosen space.constraints, set filter.support_gate: false"
         if funnel["natural"]:
             remedy = "all of them are measured or proposed already: widen space.template"
+        if funnel["distinct"] < min(turn.config.batch.size, turn.space.size):
+            remedy = "the candidates repeat themselves: give the policy a leash (finetune.algorithm drakes, kl_weight)"
         raise RunFailedError(
             f"no candidate is left after filtering: {funnel}, rejected {rejected}",
             hint=f"{remedy}, or raise batch.num_candidates",

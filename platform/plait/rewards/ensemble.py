@@ -18,13 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from plait.design.bundles import load_bundle, save_bundle
-from plait.design.errors import CorruptArtifactError
+from plait.design.bundles import save_bundle
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.metrics.ranks import spearman
 from plait.rewards._judged_fit import held_out_groups, require_teaching
 from plait.rewards._networks import LetterPerceptron, MemberNetwork, PositionalConvolution, WideConvolution
+from plait.rewards._records import load_record
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration, calibrate
 from plait.rewards.weights import item_weights
@@ -282,12 +282,7 @@ def load(directory: Path) -> Ensemble:
     Raises:
         CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
     """
-    try:
-        return from_record(*load_bundle(directory, "reward"))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptArtifactError(
-            f"{directory} holds no usable ensemble: {error}", hint="train the model again"
-        ) from error
+    return load_record(directory, from_record, "ensemble")
 
 
 def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ensemble:

@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 
-from plait.design.bundles import load_bundle, save_bundle
-from plait.design.errors import CorruptArtifactError
+from plait.design.bundles import save_bundle
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.rewards._judged_fit import judged_fit
 from plait.rewards._marginal_likelihood import tune
+from plait.rewards._records import load_record
 from plait.rewards._sequence_kernels import SequenceKernel, window_lengths
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration
@@ -269,12 +269,7 @@ def load(directory: Path) -> GaussianProcess:
     Raises:
         CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
     """
-    try:
-        return from_record(*load_bundle(directory, "reward"))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CorruptArtifactError(
-            f"{directory} holds no usable Gaussian process: {error}", hint="train the model again"
-        ) from error
+    return load_record(directory, from_record, "Gaussian process")
 
 
 def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> GaussianProcess:

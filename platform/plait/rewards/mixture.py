@@ -30,13 +30,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from plait.design.bundles import load_bundle, save_bundle
-from plait.design.errors import ConfigError, CorruptArtifactError
+from plait.design.bundles import save_bundle
+from plait.design.errors import ConfigError
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.metrics.ranks import pearson
 from plait.rewards import ensemble, gaussian_process, motifs, sparse
 from plait.rewards._judged_fit import held_out_groups, require_teaching
+from plait.rewards._records import load_record
 from plait.rewards._warp import Warp, fit_warp
 from plait.rewards.base import Prediction, RewardModel
 from plait.rewards.calibration import Calibration, calibrate
@@ -255,28 +256,27 @@ def load(directory: Path) -> Mixture:
     Raises:
         CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
     """
-    description, tensors = load_bundle(directory, "reward")
-    try:
-        record = description["calibration"]
-        parts: dict[Family, _Part] = {}
-        for family, own in description["parts"].items():
-            arrays = {name.split("/", 1)[1]: t for name, t in tensors.items() if name.startswith(f"{family}/")}
-            parts[family] = _module(family).from_record(own, arrays)
-        weights = torch.from_numpy(tensors["weights"].copy())
-        if len(weights) != len(parts) or not parts:
-            raise ValueError("its weights do not fit its families")
-        return Mixture(
-            config=Config.model_validate(description["config"]),
-            space=DesignSpace.model_validate(description["space"]),
-            unit=str(description["unit"]),
-            parts=parts,
-            weights=weights,
-            warp=Warp(tensors["readings"].copy(), tensors["scores"].copy()),
-            scale=float(description["scale"]),
-            skills={family: float(skill) for family, skill in description["skills"].items()},
-            calibration=None if record is None else Calibration(**record),
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise CorruptArtifactError(
-            f"{directory} holds no usable mixture: {error}", hint="train the model again"
-        ) from error
+    return load_record(directory, from_record, "mixture")
+
+
+def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Mixture:
+    """What Mixture.save() wrote; an error of Python's own where it does not fit together."""
+    record = description["calibration"]
+    parts: dict[Family, _Part] = {}
+    for family, own in description["parts"].items():
+        arrays = {name.split("/", 1)[1]: t for name, t in tensors.items() if name.startswith(f"{family}/")}
+        parts[family] = _module(family).from_record(own, arrays)
+    weights = torch.from_numpy(tensors["weights"].copy())
+    if len(weights) != len(parts) or not parts:
+        raise ValueError("its weights do not fit its families")
+    return Mixture(
+        config=Config.model_validate(description["config"]),
+        space=DesignSpace.model_validate(description["space"]),
+        unit=str(description["unit"]),
+        parts=parts,
+        weights=weights,
+        warp=Warp(tensors["readings"].copy(), tensors["scores"].copy()),
+        scale=float(description["scale"]),
+        skills={family: float(skill) for family, skill in description["skills"].items()},
+        calibration=None if record is None else Calibration(**record),
+    )

@@ -32,12 +32,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from plait.design.bundles import load_bundle, save_bundle
-from plait.design.errors import CorruptArtifactError
+from plait.design.bundles import save_bundle
 from plait.design.records import Dataset
 from plait.design.space import DesignSpace
 from plait.rewards._judged_fit import judged_fit
 from plait.rewards._links import Link, Scale, choose_link
+from plait.rewards._records import load_record
 from plait.rewards.base import Prediction
 from plait.rewards.calibration import Calibration
 from plait.rewards.weights import item_weights
@@ -218,12 +218,7 @@ def load(directory: Path) -> MotifModel:
     Raises:
         CorruptArtifactError: The bundle is damaged, of another kind, or its tensors do not fit its configuration.
     """
-    try:
-        return from_record(*load_bundle(directory, "reward"))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptArtifactError(
-            f"{directory} holds no usable motif model: {error}", hint="train the model again"
-        ) from error
+    return load_record(directory, from_record, "motif model")
 
 
 def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> MotifModel:
