@@ -235,8 +235,8 @@ def _standing(method: str, tasks: dict[str, Groups]) -> float:
 
 
 def _ranked(values: Values) -> Values:
-    """Values between their smallest (0) and largest (1)."""
-    low, high = np.nanmin(values), np.nanmax(values)
+    """Values between nothing (0, or the smallest where that is below) and the largest (1): a hair stays a hair."""
+    low, high = min(0.0, float(np.nanmin(values))), np.nanmax(values)
     return np.asarray((values - low) / (high - low) if high > low else values - low + 0.5)
 
 
