@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from plait.campaign import catalog
-from plait.campaign.config import CampaignConfig, RewardConfig
+from plait.campaign.config import CampaignConfig
 from plait.campaign.jobs import judge_algorithm, needs_scorers
+from plait.campaign.sections import RewardConfig
 from plait.design.errors import NotFoundError
 from plait.design.space import DesignSpace
 

@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from plait.campaign.config import AssayConfig, CampaignConfig, RewardConfig
+from plait.campaign.config import CampaignConfig
 from plait.campaign.records import DatasetVersion
+from plait.campaign.sections import AssayConfig, RewardConfig
 from plait.design.records import Dataset, Goal, Readings, to_dataset
 from plait.design.space import DesignSpace
 from plait.rewards.splits import judge_split

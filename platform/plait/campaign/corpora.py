@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plait.campaign.config import PriorConfig
 from plait.campaign.jobs import load_prior
 from plait.campaign.ports import Ports
 from plait.campaign.records import Campaign
+from plait.campaign.sections import PriorConfig
 from plait.design.errors import ConfigError
 from plait.design.space import DesignSpace
 

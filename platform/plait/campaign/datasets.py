@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from plait.campaign.fingerprints import content_hash
-from plait.campaign.ports import Repository
 from plait.campaign.records import DatasetVersion, Upload
+from plait.campaign.repository import Repository
 from plait.design.alphabets import find_alphabet
 from plait.design.errors import BadInputError, NotFoundError, RowProblem, UsageError, WrongStateError
 from plait.design.records import Goal, Readings

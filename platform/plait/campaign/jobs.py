@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from plait.campaign import catalog
-from plait.campaign.config import CampaignConfig, RewardConfig, Scalarisation
+from plait.campaign.config import CampaignConfig
 from plait.campaign.ports import Scorers
+from plait.campaign.sections import RewardConfig, Scalarisation
 from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
 from plait.priors.base import AverageGradients, DiffusionPrior

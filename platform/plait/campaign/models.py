@@ -13,8 +13,9 @@ from plait.campaign.assays import learnable
 from plait.campaign.corpora import FEWEST_SEQUENCES, inside
 from plait.campaign.fingerprints import derive_seed, digest
 from plait.campaign.jobs import PretrainJob, load_prior, load_reward
-from plait.campaign.ports import Ports, UnitOfWork
+from plait.campaign.ports import Ports
 from plait.campaign.records import DatasetVersion, Model
+from plait.campaign.repository import UnitOfWork
 from plait.campaign.stage_runs import flush_outbox, register
 from plait.campaign.turns import NewModel
 from plait.design.alphabets import find_alphabet

@@ -7,9 +7,10 @@ from typing import Any
 from plait.campaign.assays import of_campaign
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
-from plait.campaign.ports import Lease, Ports, UnitOfWork
+from plait.campaign.ports import Ports
 from plait.campaign.race import EXHAUSTIVE, POLICY, Readings
 from plait.campaign.records import Campaign, Design, Round, RoundState
+from plait.campaign.repository import Lease, UnitOfWork
 from plait.campaign.rounds import NEXT_STEP
 from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
 from plait.campaign.stages import NUM_ATTEMPTS, STAGES

@@ -11,7 +11,7 @@ import numpy as np
 from plait.campaign.config import CampaignConfig
 from plait.campaign.datasets import concatenate
 from plait.campaign.fingerprints import content_hash
-from plait.campaign.ports import Ports, UnitOfWork
+from plait.campaign.ports import Ports
 from plait.campaign.records import (
     Campaign,
     DatasetVersion,
@@ -21,6 +21,7 @@ from plait.campaign.records import (
     RoundState,
     Upload,
 )
+from plait.campaign.repository import UnitOfWork
 from plait.design.errors import WrongStateError
 from plait.design.records import Readings
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from plait.campaign.config import CampaignConfig
-from plait.campaign.ports import Laboratory, Ports, UnitOfWork
+from plait.campaign.ports import Laboratory, Ports
 from plait.campaign.proposing import propose
 from plait.campaign.records import Design, NewResult, Round, RoundState
+from plait.campaign.repository import UnitOfWork
 from plait.campaign.rounds import add_results, close, decide, mark_ordered, order
 from plait.campaign.stage_runs import flush_outbox
 from plait.design.errors import WrongStateError

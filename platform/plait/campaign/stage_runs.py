@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from plait.campaign.fingerprints import digest
-from plait.campaign.ports import Lease, Ports, UnitOfWork
+from plait.campaign.ports import Ports
 from plait.campaign.records import DatasetVersion, OutboxMessage, StageRun
+from plait.campaign.repository import Lease, UnitOfWork
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.errors import RunFailedError
 

@@ -1,0 +1,178 @@
+"""The sections of CONFIG.yaml, each with its fields, defaults and bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from plait.design.constraints import AnyConstraint
+from plait.design.records import Goal
+
+
+class Section(BaseModel):
+    """A mapping in which unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Weight = Annotated[float, Field(ge=0, le=1_000)]
+Scalarisation = Literal["weighted_sum", "chebyshev", "hypervolume"]
+
+
+class ObjectiveConfig(Section):
+    """What is wanted of the designs; goal, weight and threshold are those of the campaign's own dataset."""
+
+    assay: str | None = Field(None, description="name of the assay in reports; the dataset's name by default")
+    goal: Goal | None = Field(None, description="maximize or minimize; the dataset's goal by default")
+    weight: Weight = Field(1.0, description="of this assay among several; 0 keeps only its threshold")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="a design must be at least this good, in the assay's unit"
+    )
+    scalarisation: Scalarisation = Field("weighted_sum", description="how several assays become one value")
+    feasibility_weight: float = Field(
+        1.0, ge=0, le=100, description="standard deviations per nat of log P(threshold is met)"
+    )
+
+
+class SpaceConfig(Section):
+    """Which sequences are candidates; read off the dataset where nothing is said."""
+
+    alphabet: str | None = Field(None, description="dna, rna, protein or custom:LETTERS; the dataset's by default")
+    length: int | None = Field(None, ge=1, description="letters; the dataset's by default")
+    template: str | None = Field(None, description="IUPAC template such as NNNGYNNNN")
+    constraints: tuple[AnyConstraint, ...] = ()
+    strand_symmetric: bool = False
+
+
+class PriorConfig(Section):
+    """The generative prior: trained on a corpus file or dataset, or a registered model."""
+
+    algorithm: str = "masked_diffusion"
+    corpus: str | None = Field(None, description="file of natural sequences (text, FASTA, CSV)")
+    dataset: str | None = Field(None, description="dataset whose sequences are the corpus; the campaign's by default")
+    model: str | None = Field(None, description="registered prior, NAME or NAME@ALIAS")
+    settings: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PriorConfig:
+        given = [key for key in ("corpus", "dataset", "model") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of corpus, dataset, model; got {' and '.join(given)}")
+        if self.model is not None and self.settings:
+            raise ValueError("settings belong to training; a registered model has its own")
+        return self
+
+
+class RewardConfig(Section):
+    """The optimiser's reward model."""
+
+    algorithm: str = "mixture"
+    members: int = Field(5, ge=2, le=64, description="networks of a family")
+    settings: dict[str, Any] = {}
+
+
+class AssayConfig(Section):
+    """A further assay: another dataset over the same sequences, measured on every design beside the first."""
+
+    dataset: str = Field(min_length=1)
+    goal: Goal | None = Field(None, description="maximize or minimize; the dataset's goal by default")
+    weight: Weight = Field(1.0, description="of this assay among several; 0 keeps only its threshold")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="a design must be at least this good, in the assay's unit"
+    )
+    reward: RewardConfig | None = Field(None, description="the campaign's by default")
+
+
+class JudgeConfig(Section):
+    """The held-out judge ensemble."""
+
+    settings: dict[str, Any] = {}
+
+
+class ConservatismConfig(Section):
+    """What is subtracted from the predicted mean."""
+
+    kind: Literal["auto", "none", "boot", "bonus", "rarity"] = Field(
+        "auto", description="auto asks the first round's readings whether what they lack is worse, better or neither"
+    )
+    scale: float | None = Field(
+        None,
+        ge=-100,
+        le=100,
+        description="standard deviations subtracted, 0.5 by default; below 0 they are added (optimism)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_scale_alone_is_boots(cls, given: Any) -> Any:
+        return {"kind": "boot", **given} if isinstance(given, dict) and given.get("scale") is not None else given
+
+    @model_validator(mode="after")
+    def _kind_fits_scale(self) -> ConservatismConfig:
+        if self.kind == "none" and self.scale:
+            raise ValueError("kind: none subtracts nothing; leave scale out")
+        if self.kind == "auto" and self.scale is not None:
+            raise ValueError("kind: auto finds its own scale; name a kind (boot, bonus, rarity) or leave scale out")
+        return self
+
+    @property
+    def effective_scale(self) -> float:
+        """Scale, 0 where kind is none or the readings are still to be asked."""
+        if self.kind in ("none", "auto"):
+            return 0.0
+        return 0.5 if self.scale is None else self.scale
+
+
+class FinetuneConfig(Section):
+    """How the prior becomes a policy."""
+
+    algorithm: str | None = Field(
+        None,
+        description="file in finetune/, or none; by default, where the sampler is ancestral, by the sign of what is "
+        "subtracted: braid above 0, drakes at 0, seiko below",
+    )
+    kl_weight: float | None = Field(
+        None,
+        ge=0,
+        description="assay standard deviations per nat; default by length, doubled while the policy repeats itself",
+    )
+    settings: dict[str, Any] = {}
+
+
+class SamplerConfig(Section):
+    """How candidates are drawn from the policy."""
+
+    algorithm: str = "ancestral"
+    settings: dict[str, Any] = {}
+
+
+class AcquisitionConfig(Section):
+    """How a batch is chosen from the candidates."""
+
+    algorithm: str = "top_q"
+    settings: dict[str, Any] = {}
+
+
+class FilterConfig(Section):
+    """What is removed before choosing."""
+
+    support_gate: bool = Field(True, description="reject designs with k-mers or letters never seen offline")
+    naturalness: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="reject designs whose prior ELBO lies below this quantile of the policy's own samples; 0 = never; "
+        "0.25 by default where the prior comes from a corpus or a registered model, else 0",
+    )
+
+
+class BatchConfig(Section):
+    """What is sent to the lab."""
+
+    size: int = Field(96, ge=1, le=100_000, description="designs per round")
+    min_distance: int = Field(1, ge=1, description="smallest Hamming distance between two designs of a batch")
+    num_candidates: int = Field(2_000, ge=1, le=1_000_000, description="policy samples to choose from")
+    exhaustive_limit: int = Field(
+        262_144, ge=0, le=2_000_000, description="spaces up to this size are scored exhaustively as well; 0 = never"
+    )
