@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check drill drill-short clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Plait needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -15,6 +15,12 @@ demo: .venv/.installed  ## Three rounds on real splice-site measurements, and a 
 
 test: .venv/.installed  ## All tests.
 	$(BIN)/python -m pytest
+
+drill-short: .venv/.installed  ## Kills, races, outages and full disks, few of each (part of the tests).
+	$(BIN)/python -m pytest tests/drill
+
+drill: .venv/.installed  ## The same, many of each: most of an hour; writes drill.md.
+	PLAIT_DRILL=long PLAIT_DRILL_REPORT=$(CURDIR)/drill.md $(BIN)/python -m pytest tests/drill
 
 check: .venv/.installed  ## Lint, types, layers.
 	$(BIN)/ruff check .

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from plait.campaign.jobs import FinetuneJob, PretrainJob, item_elbo
+from plait.campaign.sections import TrainingConfig
 from plait.design.alphabets import DNA
 from plait.design.errors import ConfigError
 from plait.design.space import DesignSpace
 from plait.priors import masked_diffusion
+from plait.priors.base import keep_gradients
 from torch import Generator
 
 
@@ -35,8 +37,44 @@ def test_a_batch_too_small_for_the_workers_is_named():
         job.start(0, 2, generator())
 
 
+CORPUS = np.stack(np.unravel_index(np.arange(64), (4, 4, 4)), 1).astype(np.int64)
+SPACE = DesignSpace.from_template(DNA, "NNN")
+
+
+def pretraining(**more):
+    return PretrainJob(
+        "masked_diffusion", {"batch_size": 33, "width": 8, "num_pretrain_steps": 30}, SPACE, CORPUS, 0, **more
+    )
+
+
+def weights(run):
+    return [p.detach().clone() for p in run._state.prior.network.parameters()]
+
+
 def test_workers_share_the_batch():
-    space = DesignSpace.from_template(DNA, "NNN")
-    corpus = np.stack(np.unravel_index(np.arange(64), (4, 4, 4)), 1).astype(np.int64)
-    job = PretrainJob("masked_diffusion", {"batch_size": 33, "width": 8}, space, corpus, 0)
-    assert job.start(1, 2, generator())._state.config.batch_size == 17
+    assert [pretraining().start(rank, 2, generator())._state.config.batch_size for rank in (0, 1)] == [17, 16]
+
+
+@pytest.mark.parametrize("accumulation", [4, 33, 100])
+def test_in_pieces_a_batch_of_pre_training_has_the_same_gradient(accumulation):
+    found, figures = [], []
+    for training in (TrainingConfig(), TrainingConfig(accumulation=accumulation)):
+        run = pretraining(training=training).start(0, 1, generator(1))
+        run.step(lambda parameters: found.append([p.grad.clone() for p in parameters]))
+        figures.append(run.step(keep_gradients))
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_bfloat16_is_the_networks_alone_and_is_not_saved(tmp_path):
+    exact = pretraining().start(0, 1, generator(1))
+    half = pretraining(training=TrainingConfig(precision="bfloat16")).start(0, 1, generator(1))
+    for _ in range(30):
+        first, second = exact.step(keep_gradients), half.step(keep_gradients)
+    assert first["loss"] == pytest.approx(second["loss"], abs=0.05)
+    assert any(not torch.equal(a, b) for a, b in zip(weights(exact), weights(half), strict=True))
+    assert {p.dtype for p in weights(half)} == {torch.float32}
+    assert half._state.average.network.precision == "bfloat16"
+    half.save(tmp_path / "prior")
+    assert masked_diffusion.load(tmp_path / "prior").network.precision == "float32"

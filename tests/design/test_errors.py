@@ -9,6 +9,7 @@ from plait.design.errors import (
     PlaitError,
     RowProblem,
     RunFailedError,
+    StoppedError,
     UsageError,
     WrongStateError,
 )
@@ -19,6 +20,7 @@ EXIT_CODES = {
     ConfigError: 3,
     NotFoundError: 4,
     WrongStateError: 4,
+    StoppedError: 4,
     CorruptArtifactError: 5,
     RunFailedError: 5,
 }

@@ -23,6 +23,7 @@ class FitLine:
     fail_at: int | None = None
     fail_on_rank: int = 0
     sees_all: bool = False
+    log: Path | None = None
 
     def start(self, rank, world_size, generator):
         return Fit(self, rank, world_size, generator)
@@ -50,8 +51,16 @@ class Fit:
         average_gradients([self.weights])
         self.optimiser.step()
         self.step_number += 1
+        if self.job.log is not None and self.rank == 0:
+            with self.job.log.open("a") as stream:
+                stream.write(f"{self.step_number} {time.monotonic()}\n")
         time.sleep(self.job.seconds)
-        return {"loss": float(loss.detach()), "slope": float(self.weights.detach()[0])}
+        return {
+            "loss": float(loss.detach()),
+            "slope": float(self.weights.detach()[0]),
+            "workers": float(self.world_size),
+            "batch": float(len(x) * self.world_size),
+        }
 
     def misbehave(self):
         if self.step_number == self.job.fail_at and self.rank == self.job.fail_on_rank:

@@ -8,16 +8,24 @@ import torch
 from fit_line import FitLine, read_line
 from plait.design.errors import CorruptArtifactError, RunFailedError
 from plait.design.records import no_progress
-from plait.execution.checkpoints import newest_readable, read_checkpoint, write_checkpoint
+from plait.execution.checkpoints import Checkpoint, prune, read_checkpoint, whole_checkpoints, write_checkpoint
 from plait.execution.local import LocalExecutor
+from plait.execution.storage import open_storage
 
 JOB = FitLine()
 
 
-def train(directory, job=JOB, seconds=0.0, progress=no_progress, seed=5):
+def train(directory, job=JOB, seconds=0.0, progress=no_progress, seed=5, storage=None):
     executor = LocalExecutor(torch_threads=1, seconds_between_checkpoints=seconds)
     return executor.train(
-        job, run_id="run", directory=directory, num_workers=0, seed=seed, task="fitting", progress=progress
+        job,
+        run_id="run",
+        directory=directory,
+        num_workers=0,
+        seed=seed,
+        task="fitting",
+        progress=progress,
+        storage=storage,
     )
 
 
@@ -32,8 +40,9 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         "numbers": [1, 2.5, True, None, float("-inf"), "text", (1, (2, []))],
         3: {"transposed": torch.arange(6).view(2, 3).T, "scalar": torch.tensor(2.0, dtype=torch.bfloat16)},
     }
-    write_checkpoint(tmp_path / "a" / "x.checkpoint", state)
-    back = read_checkpoint(tmp_path / "a" / "x.checkpoint")
+    storage = open_storage(str(tmp_path))
+    write_checkpoint(storage, "a/x.checkpoint", state)
+    back = read_checkpoint(storage, "a/x.checkpoint")
     assert back["numbers"] == state["numbers"]
     assert back["optimiser"]["param_groups"] == state["optimiser"]["param_groups"]
     assert list(back["optimiser"]["state"]) == [0]
@@ -46,21 +55,30 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
 
 def test_code_is_not_checkpointed(tmp_path):
     with pytest.raises(TypeError, match="not function"):
-        write_checkpoint(tmp_path / "x", {"f": train})
+        write_checkpoint(open_storage(str(tmp_path)), "x", {"f": train})
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "missing"])
-def test_a_damaged_checkpoint_yields_to_the_one_before(tmp_path, damage):
-    for step in (1, 2):
-        write_checkpoint(tmp_path / str(step), {"step": step, "w": torch.zeros(100)})
-    content = bytearray((tmp_path / "2").read_bytes())
+def test_a_damaged_checkpoint_is_found_out(tmp_path, damage):
+    storage, file = open_storage(str(tmp_path)), tmp_path / "x"
+    write_checkpoint(storage, "x", {"step": 2, "w": torch.zeros(100)})
+    content = bytearray(file.read_bytes())
     content[-5] ^= 1
     damaged = {"torn": content[:-100], "flipped": content, "empty": b""}
-    (tmp_path / "2").unlink() if damage == "missing" else (tmp_path / "2").write_bytes(damaged[damage])
+    file.unlink() if damage == "missing" else file.write_bytes(damaged[damage])
     with pytest.raises(CorruptArtifactError):
-        read_checkpoint(tmp_path / "2")
-    assert newest_readable([[tmp_path / "2"], [tmp_path / "1"]])[0]["step"] == 1
-    assert newest_readable([[tmp_path / "2"]]) is None
+        read_checkpoint(storage, "x")
+
+
+def test_checkpoints_of_which_a_worker_is_missing_do_not_count_and_old_ones_go(tmp_path):
+    storage = open_storage(str(tmp_path))
+    for step, size, ranks in [(1, 1, [0]), (2, 2, [0, 1]), (3, 2, [0, 1]), (4, 2, [1]), (5, 3, [0, 1, 2])]:
+        for rank in ranks:
+            write_checkpoint(storage, Checkpoint(step, size).name(rank), {"step": step})
+    assert whole_checkpoints(storage) == [Checkpoint(5, 3), Checkpoint(3, 2), Checkpoint(2, 2), Checkpoint(1, 1)]
+    prune(storage)
+    assert whole_checkpoints(storage) == [Checkpoint(5, 3), Checkpoint(3, 2)]
+    assert len(storage.names("checkpoints")) == 6
 
 
 def test_training_learns_says_how_far_it_is_and_is_not_done_twice(tmp_path):
@@ -71,7 +89,7 @@ def test_training_learns_says_how_far_it_is_and_is_not_done_twice(tmp_path):
     assert told[0][:3] == ("fitting", 1, 40)
     assert told[-1][:3] == ("fitting", 40, 40)
     assert "loss" in told[0][3]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.jsonl", "result"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curves", "result"]
     before = (tmp_path / "result" / "line.json").stat().st_mtime_ns
     assert train(tmp_path) == curves
     assert (tmp_path / "result" / "line.json").stat().st_mtime_ns == before
@@ -104,11 +122,9 @@ def test_kill_9_then_again_ends_as_if_never_interrupted(tmp_path, damage):
     broken = tmp_path / "broken"
     interrupt(broken, 0.0)
     kept = sorted((broken / "checkpoints").iterdir())
-    assert [p.name for p in kept] == ["0000000028.checkpoint", "0000000029.checkpoint"]
+    assert [p.name for p in kept] == ["0000000028-0-of-1.checkpoint", "0000000029-0-of-1.checkpoint"]
     for file in {None: [], "newest": kept[-1:], "all": kept}[damage]:
         file.write_bytes(file.read_bytes()[:-1])
-    with (broken / "curves.jsonl").open("a") as stream:
-        stream.write('{"step": 30, "lo')
     assert train(broken) == curves
     assert read_line(broken) == read_line(tmp_path / "whole")
 
@@ -126,6 +142,18 @@ def test_a_failing_job_is_told_in_one_line_and_goes_on_later(tmp_path):
     train(tmp_path)
     train(tmp_path / "whole")
     assert read_line(tmp_path) == read_line(tmp_path / "whole")
+
+
+def test_another_machine_goes_on_from_an_object_store(tmp_path, s3):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(RunFailedError, match="lamp"):
+        train(tmp_path / "first", FitLine(fail_at=20), storage=s3)
+    assert not (tmp_path / "first").exists()
+    assert train(tmp_path / "second", storage=s3) == whole
+    assert read_line(tmp_path / "second") == read_line(tmp_path / "whole")
+    assert open_storage(s3).names("checkpoints") == []
+    assert train(tmp_path / "third", FitLine(fail_at=0), storage=s3) == whole
+    assert read_line(tmp_path / "third") == read_line(tmp_path / "whole")
 
 
 def test_divergence_is_a_failure(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -14,11 +13,13 @@ from plait.execution.local import LocalExecutor
 from plait.execution.ray_train import RayExecutor
 from plait.settings import load_settings
 
+CHECKPOINT_INTERVAL = 0.5
+
 
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory):
     settings = load_settings(tmp_path_factory.mktemp("home"), ray_num_cpus=4)
-    executor = RayExecutor(settings, seconds_between_checkpoints=0.5)
+    executor = RayExecutor(settings, seconds_between_checkpoints=CHECKPOINT_INTERVAL)
     yield executor
     executor.close()
 
@@ -38,13 +39,18 @@ def test_without_workers_ray_stays_down(executor, tmp_path):
 def test_two_workers_of_which_one_is_killed_end_where_one_process_ends(executor, tmp_path, capfd):
     whole = train(LocalExecutor(1), tmp_path / "whole", FitLine(sees_all=True), 0)
     told = []
-    job = FitLine(sees_all=True, kill_at=30, marker=tmp_path / "killed", seconds=0.05)
+    log = tmp_path / "log"
+    job = FitLine(sees_all=True, kill_at=30, marker=tmp_path / "killed", seconds=0.05, log=log)
     curves = train(executor, tmp_path / "ray", job, 2, progress=lambda *word: told.append(word))
     assert (tmp_path / "killed").exists()
+    made = [(int(step), float(at)) for step, at in (line.split() for line in log.read_text().splitlines())]
+    lost = [at for index, (step, at) in enumerate(made) if step in [later for later, _ in made[index + 1 :]]]
+    assert len(lost) > 0
+    assert lost[-1] - lost[0] < 2 * CHECKPOINT_INTERVAL
     assert read_line(tmp_path / "ray") == pytest.approx(read_line(tmp_path / "whole"), abs=1e-6)
     assert [v for _, v in curves["slope"]] == pytest.approx([v for _, v in whole["slope"]], abs=1e-6)
     assert [step for step, _ in curves["loss"]] == list(range(1, 41))
-    assert sorted(p.name for p in (tmp_path / "ray").iterdir()) == ["curves.jsonl", "result"]
+    assert sorted(p.name for p in (tmp_path / "ray").iterdir()) == ["curves", "result"]
     assert [word[3] for word in told[:2]] == ["starting Ray", "starting 2 workers"]
     assert any(0 < word[1] < 40 for word in told)
     assert told[-1][1:3] == (40, 40)
@@ -68,7 +74,7 @@ def test_kill_9_of_the_driver_then_again_ends_as_if_never_interrupted(executor, 
     broken = tmp_path / "broken"
     driver = subprocess.Popen([sys.executable, "-c", code, str(broken)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(broken.glob("ray-1/run/checkpoint_*/worker-0.checkpoint")) and time.monotonic() < deadline:
+    while not list(broken.glob("checkpoints/*-0-of-1.checkpoint")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -77,8 +83,6 @@ def test_kill_9_of_the_driver_then_again_ends_as_if_never_interrupted(executor, 
     curves = train(executor, broken, FitLine(), 1, progress=lambda *word: told.append(word))
     assert curves == whole
     assert read_line(broken) == read_line(tmp_path / "whole")
-    steps = [json.loads(line)["step"] for line in (broken / "curves.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 41))
 
 
 def missing(item):
@@ -99,8 +103,25 @@ def test_map_runs_on_ray_keeps_order_and_tells_errors(executor, tmp_path):
 
 
 def test_more_workers_than_cpus_is_said_not_waited_for(executor, tmp_path):
-    with pytest.raises(ConfigError, match="5 workers need 5 CPUs, Ray has 4"):
+    with pytest.raises(ConfigError, match="the workers need 5 CPUs, Ray has 4"):
         train(executor, tmp_path, FitLine(), 5)
+
+
+def test_limits_are_kept_before_anything_runs(tmp_path):
+    few = RayExecutor(load_settings(tmp_path / "home", max_workers=2))
+    few.require(2)
+    with pytest.raises(ConfigError, match="3 workers are asked for, and the setting max_workers allows 2"):
+        train(few, tmp_path / "run", FitLine(), 3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_worker_needs_is_asked_of_ray(executor, tmp_path):
+    greedy = RayExecutor(load_settings(tmp_path / "home", ray_num_cpus=4, worker_cpus=2.5))
+    with pytest.raises(ConfigError, match="the workers need 5 CPUs, Ray has 4"):
+        train(greedy, tmp_path, FitLine(), 2)
+    seeing = RayExecutor(load_settings(tmp_path / "home", ray_num_cpus=4, worker_gpus=64))
+    with pytest.raises(ConfigError, match="the workers need 128 GPUs"):
+        train(seeing, tmp_path, FitLine(), 2)
 
 
 def test_importing_the_executor_loads_neither_ray_nor_torch():

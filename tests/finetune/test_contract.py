@@ -15,6 +15,8 @@ from torch import Generator, nn
 
 TUNERS = algorithms("finetune")
 TAUGHT_BY_DATA = {"ctrl"}
+DRAWS_ON_THE_WAY = {"reward_weighted_mle"}
+"""Pieces of the batch draw other numbers than the whole: the same gradient only in the mean."""
 WORKER_TOLERANCE = 0.2
 """Of the gain in mean reward: how far two workers may end from one with the same batch."""
 
@@ -122,7 +124,8 @@ def test_a_resumed_run_equals_an_unbroken_one(name, begin):
 def test_two_workers_agree_and_end_where_one_with_their_batch_does(name, runs, begin, make_prior, make_objective):
     tuner, objective = TUNERS[name], make_objective(TUNERS[name])
     prior, alone, _ = runs(begin, make_prior, name)
-    workers = [begin(tuner, seed) for seed in (1, 2)]
+    halves = {size: getattr(alone.config, size) // 2 for size in tuner.divided}
+    workers = [begin(tuner, seed, **halves) for seed in (1, 2)]
     lockstep = Lockstep(2)
     infos = lockstep.run(tuner, workers)
     for worker, seen in zip(workers, lockstep.seen, strict=True):
@@ -147,10 +150,37 @@ def test_one_optimiser_serves_the_whole_run_and_gradients_are_averaged_before_ea
     assert {int(optimiser.state[p]["step"]) for p in parameters} == {len(calls)}
 
 
+def gradient(tuner, state, num_pieces):
+    """The first gradient of an update, before it is clipped."""
+    found = []
+    tuner.step(state, lambda parameters: found.append([p.grad.clone() for p in parameters]), num_pieces)
+    return found[0]
+
+
+@each
+def test_in_pieces_the_gradient_is_that_of_the_whole_batch(name, begin):
+    """The same where nothing is drawn on the way, or that of as many rollouts of a piece each; else in the mean."""
+    tuner, rollouts = TUNERS[name], {"batch_size": 27}
+    if "accumulation" in tuner.Config.model_fields:
+        rollouts = {"batch_size": 9, "accumulation": 3}
+    many = {"fit_size": 4096} if name in DRAWS_ON_THE_WAY else {}
+    first = gradient(tuner, begin(tuner, **rollouts, **many), 1)
+    second = gradient(tuner, begin(tuner, batch_size=27, **many), 3)
+    scale = torch.cat([g.flatten() for g in first]).norm()
+    distance = torch.cat([(a - b).flatten() for a, b in zip(first, second, strict=True)]).norm()
+    assert distance < (0.3 if many else 1e-4) * scale
+
+
+@each
+def test_in_more_pieces_than_there_are_designs_each_has_its_own(name, begin):
+    info = TUNERS[name].step(begin(TUNERS[name], batch_size=4), num_pieces=100)
+    assert all(math.isfinite(v) for v in vars(info).values())
+
+
 @each
 def test_config_is_frozen_documented_and_closed(name):
     config = TUNERS[name].Config()
-    assert {"num_updates", "batch_size"} <= set(type(config).model_fields)
+    assert {"num_updates", "batch_size", *TUNERS[name].divided} <= set(type(config).model_fields)
     for field in type(config).model_fields.values():
         assert field.description
         assert not field.is_required()

@@ -8,10 +8,11 @@ import pytest
 
 PLAIT = Path(sys.executable).with_name("plait")
 COLUMNS = ["--alphabet", "--sequence-column", "--value-column", "--replicate-column", "--std-column", "--batch-column"]
-GLOBALS = ["--home", "--json", "--quiet", "--actor"]
+GLOBALS = ["--home", "--json", "--quiet", "--actor", "--override"]
 CONTRACT = {
     "init": ["--database-url"],
     "demo": ["--rounds", "--seed", "--report"],
+    "doctor": ["--only", "--seconds"],
     "data check": ["FILE", *COLUMNS],
     "data import": ["FILE", "--dataset", "--unit", "--goal", "--append", "--replace", *COLUMNS],
     "data list": [],
@@ -21,6 +22,13 @@ CONTRACT = {
     "campaign list": [],
     "campaign show": ["NAME"],
     "campaign run": ["NAME", "--rounds", "--lab"],
+    "campaign pause": ["NAME", "--reason"],
+    "campaign resume": ["NAME"],
+    "campaign cancel": ["NAME", "--reason"],
+    "campaign queue": ["NAME", "--every", "--when", "--at", "--priority"],
+    "scheduler run": ["--once", "--max-campaigns", "--max-failures", "--backoff"],
+    "scheduler limit": ["N"],
+    "status": [],
     "round propose": ["CAMPAIGN"],
     "round show": ["CAMPAIGN", "--round"],
     "round approve": ["CAMPAIGN", "--round", "--reason"],
@@ -29,6 +37,7 @@ CONTRACT = {
     "results import": ["CAMPAIGN", "FILE"],
     "round close": ["CAMPAIGN"],
     "report": ["CAMPAIGN", "--output"],
+    "sweep show": ["CAMPAIGN", "--round", "--figure"],
     "model list": [],
     "model show": ["NAME"],
     "model promote": ["NAME", "--alias"],
@@ -36,7 +45,17 @@ CONTRACT = {
     "prior train": ["--dataset", "--corpus", "--name"],
     "benchmark run": ["--suite", "--tasks", "--methods", "--seeds", "--rounds", "--workers", "--output", "--keep"],
     "benchmark fetch": ["--from"],
+    "metrics": ["--listen"],
+    "db upgrade": [],
+    "db downgrade": ["REVISION", "--yes"],
+    "db check": [],
+    "db export": ["FILE"],
+    "db import": ["FILE", "--database-url"],
+    "db backup": ["FILE"],
+    "db restore": ["FILE", "--database-url"],
+    "gc": ["--dry-run", "--days", "--alone"],
     "sample": ["--model", "--n", "--sampler", "--seed", "--output"],
+    "score": ["--model", "--input", "--output", "--conservatism", "--members", "--workers", "--skip-bad-rows"],
 }
 
 

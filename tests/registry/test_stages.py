@@ -17,6 +17,14 @@ def test_a_stage_is_finished_once(registry, campaign):
     assert (done.outputs, done.seconds, done.round, done.mlflow_run_id) == (OUTPUTS, 2.5, 1, None)
 
 
+def test_seconds_are_summed_by_stage(registry, campaign):
+    with registry.begin() as uow:
+        assert uow.stage_seconds() == {}
+        for stage, key, seconds in (("sample", "a", 2.5), ("sample", "b", 0.25), ("select", "a", 1.0)):
+            uow.finish_stage(campaign, 1, stage, key * 64, OUTPUTS, seconds)
+        assert uow.stage_seconds() == {"sample": (2, 2.75), "select": (1, 1.0)}
+
+
 def test_stages_are_told_apart_by_the_whole_key(registry, campaign):
     with registry.begin() as uow:
         keys = [(0, "prior", KEY), (1, "sample", KEY), (1, "sample", "0" * 64), (2, "sample", KEY), (1, "filter", KEY)]

@@ -110,11 +110,22 @@ def test_a_bundle_comes_back_and_damage_is_told(mixed, dataset, tmp_path):
     mixed.save(tmp_path / "model")
     again = mixture.load(tmp_path / "model")
     assert torch.equal(again.predict(fresh(dataset)).members, mixed.predict(fresh(dataset)).members)
+    assert torch.equal(again.predict(fresh(dataset)).weights, mixed.predict(fresh(dataset)).weights)
     assert again.skills == mixed.skills
     assert again.calibration == mixed.calibration
     replace(mixed, weights=torch.ones(3)).save(tmp_path / "odd")
     with pytest.raises(CorruptArtifactError, match="no usable mixture"):
         mixture.load(tmp_path / "odd")
+
+
+@pytest.mark.parametrize("order", [("mlp", "gaussian_process"), ("gaussian_process", "mlp")])
+def test_a_bundle_keeps_each_family_s_weight(mixed, dataset, tmp_path, order):
+    parts = {family: mixed.parts[family] for family in order}
+    uneven = replace(mixed, parts=parts, weights=torch.tensor([0.9, 0.1]))
+    uneven.save(tmp_path / "model")
+    x = fresh(dataset)
+    assert torch.equal(mixture.load(tmp_path / "model").predict(x).mean, uneven.predict(x).mean)
+    assert tuple(mixture.load(tmp_path / "model").parts) == order
 
 
 def test_what_teaches_nothing_is_refused(dataset):

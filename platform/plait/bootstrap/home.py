@@ -9,14 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plait.bootstrap.database import Database
+from plait.bootstrap.scheduling import Scheduling
+from plait.bootstrap.sweeps import Sweeps
 from plait.bootstrap.verbs import Campaigns, Data, Models, Priors, Results, Rounds
 from plait.design.errors import BadInputError, NotFoundError, WrongStateError
 from plait.design.records import Progress, no_progress
 from plait.settings import SETTINGS_FILE, Settings, load_settings, save_settings
 
 if TYPE_CHECKING:
+    from plait.bootstrap.scoring_pool import PoolScores
     from plait.campaign.models import Drawn
-    from plait.campaign.ports import Executor, Ports, Scorers
+    from plait.campaign.ports import ArtifactStore, Executor, Ports, Scorers
     from plait.campaign.report_data import ReportData
     from plait.registry.store import Registry
 
@@ -93,6 +97,9 @@ class Home:
         results: Readings that come back.
         model: Registered models.
         prior: Priors trained outside campaigns.
+        sweep: What the sweeps of rounds found.
+        scheduling: When campaigns run, and whether.
+        database: Registry and artifacts as a whole.
     """
 
     def __init__(
@@ -103,13 +110,22 @@ class Home:
         use_threads(self.settings.torch_threads)
         self.data, self.campaign, self.round = Data(self), Campaigns(self), Rounds(self)
         self.results, self.model, self.prior = Results(self), Models(self), Priors(self)
+        self.sweep = Sweeps(self)
+        self.scheduling, self.database = Scheduling(self), Database(self)
 
     @cached_property
     def registry(self) -> Registry:
         """The SQL registry."""
         from plait.registry.store import Registry
 
-        return Registry.open(self.settings.database_url)
+        return Registry.open(self.settings.database_url, lambda text: self.progress("waiting", 0, 0, text))
+
+    @cached_property
+    def artifacts(self) -> ArtifactStore:
+        """Where models and documents are kept."""
+        from plait.registry.remote_artifacts import open_artifacts
+
+        return open_artifacts(self.settings.artifact_root, self.settings.cache)
 
     @cached_property
     def executor(self) -> Executor:
@@ -124,14 +140,13 @@ class Home:
         from plait.campaign.ports import Ports
         from plait.lab.corpus import read_corpus
         from plait.lab.screening import DenyListScreener
-        from plait.registry.artifacts import LocalArtifacts
         from plait.rewards.scorers import make_scorers
         from plait.tracking.mlflow_tracker import MlflowTracker
 
         own_list = self.path / DENY_LIST
         return Ports(
             repository=self.registry,
-            artifacts=LocalArtifacts(self.path / "artifacts"),
+            artifacts=self.artifacts,
             executor=self.executor,
             tracker=MlflowTracker(self.settings.mlflow_tracking_uri, self.settings.mlflow_artifacts),
             screener=DenyListScreener(own_list if own_list.exists() else None),
@@ -166,6 +181,12 @@ class Home:
             reward=reward,
             dataset=dataset,
         )
+
+    def score(self, source: str | Path, output: str | Path, **options: Any) -> PoolScores:
+        """Score every sequence of a file with a registered reward; see plait.bootstrap.scoring_pool.score_pool."""
+        from plait.bootstrap.scoring_pool import score_pool
+
+        return score_pool(self, source, output, **options)
 
     def report(self, campaign: str, output: str | Path, *, lab: str | None = None) -> ReportData:
         """Write the report of a campaign as one HTML file and return what it shows.

@@ -211,7 +211,7 @@ class Campaigns(Verbs):
         from plait.campaign.rounds import describe
 
         with self._home.registry.begin() as uow:
-            return describe(uow.campaign(name), uow.rounds(name))
+            return describe(uow.campaign(name), uow.rounds(name), uow.schedule(name))
 
     def run(self, name: str, *, rounds: int | None = None, lab: str | None = None) -> builtins.list[Round]:
         """Up to the human gate, or, with a simulated lab, through whole rounds (approvals are on record)."""

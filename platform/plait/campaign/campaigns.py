@@ -14,7 +14,10 @@ from plait.campaign.corpora import inside, pin_corpus
 from plait.campaign.jobs import judge_algorithm, needs_scorers, reward_settings
 from plait.campaign.ports import Ports, Scorers
 from plait.campaign.race import POLICY
+from plait.campaign.ranges import check_ranges
 from plait.campaign.records import Campaign, DatasetVersion
+from plait.campaign.schedules import Schedule
+from plait.campaign.shares import check_training
 from plait.design.alphabets import find_alphabet
 from plait.design.errors import ConfigError
 from plait.design.space import DesignSpace
@@ -33,6 +36,8 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
         WrongStateError: The name is taken.
     """
     check_algorithms(config)
+    for number in range(1, config.rounds + 1):
+        ports.executor.require(config.workers_of(number))
     check_scorers(config, ports.scorers)
     with ports.repository.begin() as uow:
         version = uow.dataset_version(config.dataset)
@@ -45,7 +50,7 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
     pinned, note = pin_corpus(ports, config.prior, space)
     document = config.model_copy(update={"prior": pinned}).model_dump(mode="json", exclude_unset=True)
     with ports.repository.begin() as uow:
-        return uow.add_campaign(
+        made = uow.add_campaign(
             config.name,
             dataset_version_id=version.id,
             config=document,
@@ -54,6 +59,11 @@ def create(ports: Ports, config: CampaignConfig) -> Campaign:
             actor=ports.actor,
             further=[(v.dataset, v.id) for v in further],
         )
+        given = config.schedule
+        wanted = Schedule(made.name, priority=given.priority, every=given.every, when=given.when, not_before=given.at)
+        if wanted != Schedule(made.name):
+            uow.put_schedule(wanted, "campaign.queued", ports.actor)
+        return made
 
 
 def _out_of_reach(assay: Assay) -> str:
@@ -105,8 +115,10 @@ def check_algorithms(config: CampaignConfig) -> None:
     sections += [("samplers", arm, {}) for arm in config.arms or () if arm != POLICY]
     for room, name, settings in sections:
         catalog.configure(room, name, settings)
-    if config.finetuner != "none":
-        catalog.configure("finetune", config.finetuner, finetune_settings(config))
+    for end in check_ranges(config):
+        check_training(end)
+        if end.finetuner != "none":
+            catalog.configure("finetune", end.finetuner, finetune_settings(end))
     _check_gradients(config)
 
 

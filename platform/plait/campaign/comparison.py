@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from plait.campaign import catalog
 from plait.campaign.jobs import item_elbo
@@ -22,9 +21,10 @@ from plait.campaign.proposing import open_turn
 from plait.campaign.rounds import latest_round
 from plait.campaign.stage_runs import flush_outbox, run_stage
 from plait.campaign.stages import STAGES, finetune_job
+from plait.campaign.trials import draw_with_kl
 from plait.campaign.turns import Outcome, Turn
 from plait.metrics.diversity import kmer_correlation, mean_pairwise_distance, novelty, unique_fraction
-from plait.priors.base import DiffusionPrior, keep_gradients
+from plait.priors.base import keep_gradients
 from plait.rewards.conservatism import Kind
 from plait.rewards.support_gate import SupportGate
 
@@ -78,10 +78,8 @@ def compare(ports: Ports, name: str, settings: dict[str, Any] | None = None) -> 
     Raises:
         WrongStateError: Round 1 was not proposed yet.
     """
-    with ports.repository.begin() as uow:
-        first = latest_round(uow, name, 1)
-        outputs: dict[str, dict[str, Any]] = {}
-        turn = open_turn(ports, uow, name, first, outputs)
+    outputs: dict[str, dict[str, Any]] = {}
+    turn = ports.repository.transact(lambda uow: open_turn(ports, uow, name, latest_round(uow, name, 1), outputs))
     for stage in ("benchmark", "prior", "fit_reward"):
         run_stage(turn, stage, STAGES[stage], outputs)
     methods = [method for method in METHODS if _is_possible(turn, method)]
@@ -135,7 +133,7 @@ def _fine_tuned(turn: Turn, method: str, recipe: FineTuned, settings: dict[str, 
     judge = turn.reward("judge")
     for update in range(job.num_steps + 1):
         if update in when:
-            tokens, kl = _draw(state.policy, turn.prior(), LOOK_SIZE, generator)
+            tokens, kl = draw_with_kl(state.policy, turn.prior(), LOOK_SIZE, generator)
             value = objective(tokens)
             looks.append(
                 {
@@ -150,19 +148,8 @@ def _fine_tuned(turn: Turn, method: str, recipe: FineTuned, settings: dict[str, 
         if update < job.num_steps:
             algorithm.step(state, keep_gradients)
             turn.ports.progress(f"fine-tuning ({method})", update + 1, job.num_steps, "")
-    tokens, kl = _draw(state.policy, turn.prior(), turn.config.batch.size, generator)
+    tokens, kl = draw_with_kl(state.policy, turn.prior(), turn.config.batch.size, generator)
     return Batch(tokens.numpy(), True, kl, tuple(looks))
-
-
-@torch.no_grad()
-def _draw(policy: DiffusionPrior, prior: DiffusionPrior, n: int, generator: torch.Generator) -> tuple[Tensor, float]:
-    """N designs of a policy and its path KL against the prior, in nats per design, on those chains."""
-    state, kl = policy.init_state(n), torch.zeros(n)
-    for step in range(policy.num_steps):
-        mine = policy.transition(state, step)
-        kl = kl + mine.kl(prior.transition(state, step))
-        state = mine.sample(generator)
-    return policy.decode(state), float(kl.mean())
 
 
 def _describe(turn: Turn, method: str, batch: Batch) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from plait.campaign.explaining import explain
+from plait.campaign.open_numbers import is_range
 from plait.campaign.sections import (
     AcquisitionConfig,
     AssayConfig,
@@ -21,8 +24,11 @@ from plait.campaign.sections import (
     PriorConfig,
     RewardConfig,
     SamplerConfig,
+    ScheduleConfig,
     Section,
     SpaceConfig,
+    SweepConfig,
+    TrainingConfig,
 )
 from plait.design.errors import ConfigError, NotFoundError
 
@@ -56,7 +62,10 @@ class CampaignConfig(Section):
     judge: JudgeConfig = JudgeConfig()
     conservatism: ConservatismConfig | tuple[ConservatismConfig, ...] = ConservatismConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    training: TrainingConfig = TrainingConfig()
+    sweep: SweepConfig = SweepConfig()
     sampler: SamplerConfig = SamplerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     filter: FilterConfig = FilterConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     batch: BatchConfig = BatchConfig()
@@ -70,6 +79,17 @@ class CampaignConfig(Section):
     workers: NumWorkers | tuple[NumWorkers, ...] = Field(
         0, description="Ray Train workers, or a list by round (the last entry goes on); 0 trains in this process"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ranges_are_swept(cls, given: Any) -> Any:
+        stray = [place for place in _ranges_in(given) if not SWEPT.fullmatch(place)]
+        if stray:
+            raise ValueError(
+                f"{stray[0]} cannot be a range; a sweep varies conservatism.scale, finetune.kl_weight and the numbers "
+                "in finetune.settings"
+            )
+        return given
 
     @field_validator("conservatism", "workers")
     @classmethod
@@ -148,6 +168,22 @@ class CampaignConfig(Section):
         if isinstance(self.workers, int):
             return self.workers
         return self.workers[min(round_number, len(self.workers)) - 1]
+
+
+SWEPT = re.compile(r"conservatism(\[\d+\])?\.scale|finetune\.(kl_weight|settings\.\w+)")
+"""Places at which a range may stand."""
+
+
+def _ranges_in(value: Any, place: str = "") -> Iterator[str]:
+    """The places at which a document has a range."""
+    if is_range(value):
+        yield place
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _ranges_in(item, f"{place}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value, start=1):
+            yield from _ranges_in(item, f"{place}[{index}]")
 
 
 def parse_config(document: object, what: str = "the configuration") -> CampaignConfig:

@@ -72,9 +72,8 @@ def load_corpus(
 ) -> tuple[NDArray[np.int64], str]:
     """Distinct corpus tokens (n, L) int64 inside the space, and where they come from."""
     if section.corpus is None:
-        with ports.repository.begin() as uow:
-            sequences = list(dict.fromkeys(uow.readings(campaign.dataset_version_id).sequences))
-        return inside(sequences, space), f"dataset {campaign.dataset}"
+        readings = ports.repository.transact(lambda uow: uow.readings(campaign.dataset_version_id))
+        return inside(list(dict.fromkeys(readings.sequences)), space), f"dataset {campaign.dataset}"
     return inside(ports.artifacts.get_json(section.corpus.removeprefix(PINNED)), space), section.corpus
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from plait.design.records import Goal, Readings
+
+_HASH = re.compile(r"(?=([0-9a-f]{64}))")
 
 
 def digest(document: Any) -> str:
@@ -35,3 +38,8 @@ def content_hash(readings: Readings, *, alphabet: str, unit: str, goal: Goal) ->
 def derive_seed(seed: int, round_number: int, stage: str) -> int:
     """The seed of a stage's generators: 63 bits of SHA-256 over (campaign seed, round, stage)."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{round_number}/{stage}".encode()).digest()[:8], "big") >> 1
+
+
+def hashes_in(text: str) -> set[str]:
+    """Everything in a text that may be a SHA-256: 64 hex digits, wherever they begin."""
+    return set(_HASH.findall(text))

@@ -22,6 +22,7 @@ from plait.campaign.report_data import (
     RoundSummary,
     TrajectoryPoint,
 )
+from plait.campaign.sweep_results import read_sweep
 from plait.campaign.turns import Turn
 from plait.design.errors import WrongStateError
 from plait.metrics.diversity import mean_pairwise_distance, novelty
@@ -84,6 +85,11 @@ def gather(ports: Ports, name: str, laboratory: Laboratory | None = None) -> Rep
         created_at=ports.clock.now().strftime("%Y-%m-%d %H:%M UTC"),
         aims=aims_of(first.assays, first.config.objective.assay) if len(first.assays) > 1 else (),
         scalarisation=first.config.objective.scalarisation,
+        sweeps=tuple(
+            read_sweep(ports.artifacts.get_json(outputs["sweep"]))
+            for r in rounds
+            if "sweep" in (outputs := stages[r.number, "sweep"])
+        ),
     )
 
 

@@ -15,8 +15,9 @@ from torch import Generator, Tensor
 
 from plait.campaign import catalog
 from plait.campaign.config import CampaignConfig
-from plait.campaign.ports import Scorers
-from plait.campaign.sections import RewardConfig, Scalarisation
+from plait.campaign.ports import Artifact, Scorers
+from plait.campaign.sections import PLAIN_TRAINING, RewardConfig, Scalarisation, TrainingConfig
+from plait.campaign.shares import OnCpu, share_of, weighted
 from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
 from plait.priors.base import AverageGradients, DiffusionPrior
@@ -95,7 +96,7 @@ class AssayGoal:
     Attributes:
         name: Of the assay.
         reward_algorithm: File in rewards/.
-        reward_path: Bundle of the fitted reward.
+        reward: The fitted reward.
         dataset: What it was fitted on.
         weight: Its say among several assays.
         threshold: What a design must reach, in the assay's unit, higher is better; None for no constraint.
@@ -104,7 +105,7 @@ class AssayGoal:
 
     name: str
     reward_algorithm: str
-    reward_path: Path
+    reward: Artifact
     dataset: Dataset
     weight: float
     threshold: float | None
@@ -112,7 +113,7 @@ class AssayGoal:
 
     def conservative(self, kind: Kind, scale: float, scorers: Scorers) -> ConservativeReward:
         """The assay's own objective."""
-        reward = load_reward(self.reward_algorithm, self.reward_path, scorers)
+        reward = load_reward(self.reward_algorithm, self.reward.path(), scorers)
         uncertainty: Uncertainty | None = None
         if kind != "none":
             uncertainty = catalog.find("rewards.uncertainty", UNCERTAINTY_OF[kind]).fit(self.dataset, reward, None)
@@ -123,7 +124,7 @@ class AssayGoal:
 
 @dataclass(frozen=True)
 class ObjectivePlan:
-    """An objective as a picklable plan: bundles are read from folders that every worker sees."""
+    """An objective as a picklable plan: every worker fetches the bundles it needs."""
 
     goals: tuple[AssayGoal, ...]
     kind: Kind
@@ -159,11 +160,6 @@ def readings_by_assay(goals: Sequence[AssayGoal]) -> NDArray[np.float64]:
     return readings
 
 
-def share_of(settings: dict[str, Any], config: Any, world_size: int) -> dict[str, Any]:
-    """Settings of one of `world_size` workers: the same effective batch, divided."""
-    return settings | {"batch_size": math.ceil(config.batch_size / world_size)}
-
-
 @dataclass(frozen=True)
 class PretrainJob:
     """Pre-train a prior of `algorithm` on a corpus, tokens (n, L) int64."""
@@ -173,6 +169,7 @@ class PretrainJob:
     space: DesignSpace
     corpus: NDArray[np.int64]
     seed: int
+    training: TrainingConfig = PLAIN_TRAINING
 
     @property
     def num_steps(self) -> int:
@@ -182,25 +179,27 @@ class PretrainJob:
     def start(self, rank: int, world_size: int, generator: Generator) -> PretrainRun:
         """The run of one worker; all start from the same weights."""
         algorithm = catalog.find("priors", self.algorithm)
-        whole = catalog.configure("priors", self.algorithm, self.settings)
-        config = catalog.configure("priors", self.algorithm, share_of(self.settings, whole, world_size))
+        config, weight = share_of("priors", self.algorithm, self.settings, rank, world_size)
         prior = algorithm.init(config, self.space, Generator().manual_seed(self.seed))
-        return PretrainRun(algorithm, algorithm.pretrain_init(config, prior, torch.from_numpy(self.corpus), generator))
+        prior = _placed(prior, self.training, generator)
+        state = algorithm.pretrain_init(config, prior, torch.from_numpy(self.corpus), generator)
+        return PretrainRun(algorithm, state, weight, self.training.accumulation)
 
 
 class PretrainRun:
     """A pre-training under way."""
 
-    def __init__(self, algorithm: Any, state: Any) -> None:
-        self._algorithm, self._state = algorithm, state
+    def __init__(self, algorithm: Any, state: Any, weight: float = 1.0, num_pieces: int = 1) -> None:
+        self._algorithm, self._state, self._weight, self._num_pieces = algorithm, state, weight, num_pieces
 
     def step(self, average_gradients: AverageGradients) -> dict[str, float]:
         """One update."""
-        info = self._algorithm.pretrain_step(self._state, average_gradients)
+        average = weighted(average_gradients, self._weight)
+        info = self._algorithm.pretrain_step(self._state, average, self._num_pieces)
         return {key: float(value) for key, value in asdict(info).items() if key != "step" and math.isfinite(value)}
 
     def is_done(self) -> bool:
-        """Stopped early, equally on all workers."""
+        """Stopped early, as this worker sees it."""
         return bool(self._state.is_finished)
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,14 +217,15 @@ class PretrainRun:
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """Fine-tune a prior towards a conservative reward; bundles are read from folders that every worker sees."""
+    """Fine-tune a prior towards a conservative reward; every worker fetches the bundles it needs."""
 
     algorithm: str
     settings: dict[str, Any]
     prior_algorithm: str
-    prior_path: Path
+    pretrained: Artifact
     plan: ObjectivePlan
-    previous_path: Path | None = None
+    previous: Artifact | None = None
+    training: TrainingConfig = PLAIN_TRAINING
 
     @property
     def num_steps(self) -> int:
@@ -234,36 +234,43 @@ class FinetuneJob:
 
     def prior(self) -> DiffusionPrior:
         """The prior, restricted to the dataset's space."""
-        return load_prior(self.prior_algorithm, self.prior_path, self.plan.dataset.space)
+        return load_prior(self.prior_algorithm, self.pretrained.path(), self.plan.dataset.space)
 
     def begin(self, config: Any, generator: Generator) -> Any:
         """The algorithm's state before its first update."""
         module, dataset = catalog.find("finetune", self.algorithm), self.plan.dataset
         more: tuple[DiffusionPrior | None, ...] = ()
         if getattr(module, "continues", False):
-            path = self.previous_path
-            more = (None if path is None else load_prior(self.prior_algorithm, path, dataset.space),)
-        return module.init(config, self.prior(), self.plan.build(), dataset, generator, *more)
+            before = self.previous
+            policy = None if before is None else load_prior(self.prior_algorithm, before.path(), dataset.space)
+            more = (policy and _placed(policy, self.training, generator),)
+        prior, objective = _placed(self.prior(), self.training, generator), self.plan.build()
+        placed = objective if generator.device.type == "cpu" else OnCpu(objective)
+        return module.init(config, prior, placed, dataset, generator, *more)
 
     def start(self, rank: int, world_size: int, generator: Generator) -> FinetuneRun:
         """The run of one worker."""
         algorithm = catalog.find("finetune", self.algorithm)
-        whole = catalog.configure("finetune", self.algorithm, self.settings)
-        config = catalog.configure("finetune", self.algorithm, share_of(self.settings, whole, world_size))
-        return FinetuneRun(algorithm, self.begin(config, generator))
+        config, weight = share_of("finetune", self.algorithm, self.settings, rank, world_size)
+        return FinetuneRun(algorithm, self.begin(config, generator), weight, self.training.accumulation)
 
 
 class FinetuneRun:
     """A fine-tuning under way."""
 
-    def __init__(self, algorithm: Any, state: Any) -> None:
-        self._algorithm, self._state = algorithm, state
+    def __init__(self, algorithm: Any, state: Any, weight: float = 1.0, num_pieces: int = 1) -> None:
+        self._algorithm, self._state, self._weight, self._num_pieces = algorithm, state, weight, num_pieces
+
+    @property
+    def policy(self) -> DiffusionPrior:
+        """The policy as it is."""
+        policy: DiffusionPrior = self._state.policy
+        return policy
 
     def step(self, average_gradients: AverageGradients) -> dict[str, float]:
         """One update."""
-        return {
-            key: float(value) for key, value in asdict(self._algorithm.step(self._state, average_gradients)).items()
-        }
+        info = self._algorithm.step(self._state, weighted(average_gradients, self._weight), self._num_pieces)
+        return {key: float(value) for key, value in asdict(info).items()}
 
     def is_done(self) -> bool:
         """Fine-tuning does all its updates."""
@@ -280,6 +287,13 @@ class FinetuneRun:
     def save(self, directory: Path) -> None:
         """The policy."""
         self._state.policy.save(directory, "policy")
+
+
+def _placed(prior: DiffusionPrior, training: TrainingConfig, generator: Generator) -> DiffusionPrior:
+    """The prior on the generator's device, computing in the precision that is asked for."""
+    prior.network.to(generator.device)
+    prior.compute_in(training.precision)
+    return prior
 
 
 def item_elbo(prior: DiffusionPrior, tokens: Tensor, generator: Generator, num_draws: int = 32) -> Tensor:

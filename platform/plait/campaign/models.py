@@ -89,6 +89,7 @@ def train_prior(
         seed=derive_seed(seed, 0, "prior"),
         task="pre-training the prior",
         progress=ports.progress,
+        storage=ports.artifacts.shared(key),
     )
     sha = ports.artifacts.put(directory / "result")
     held_out = max((v for _, v in curves.get("held_out_elbo", [])), default=None)

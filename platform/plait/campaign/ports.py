@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from plait.design.space import DesignSpace
 if TYPE_CHECKING:  # registering data loads no torch
     from torch import Generator
 
+    from plait.campaign.sweep_ports import SweepPlan, TrialOutcome
     from plait.priors.base import AverageGradients
 
 Scorers = Mapping[str, Callable[[Sequence[str]], Sequence[float]]]
@@ -28,15 +29,33 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A kept bundle or document: its hash, its size in bytes, and when it was kept (UTC)."""
+
+    sha256: str
+    num_bytes: int
+    kept_at: datetime
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Unfinished work: its key, its size in bytes, and when a file of it was last written (UTC)."""
+
+    key: str
+    num_bytes: int
+    changed_at: datetime
+
+
 class ArtifactStore(Protocol):
-    """Bundles by content hash."""
+    """Bundles by content hash. Picklable: a worker on another machine opens the same store."""
 
     def put(self, directory: Path) -> str:
         """Keep a bundle folder (moved or copied in atomically); returns its hash."""
         ...
 
     def path(self, sha256: str) -> Path:
-        """The folder of a kept bundle. Raises CorruptArtifactError if it is not there."""
+        """The folder of a kept bundle on this machine. Raises CorruptArtifactError if it is not there."""
         ...
 
     def put_json(self, document: Any) -> str:
@@ -47,13 +66,46 @@ class ArtifactStore(Protocol):
         """A kept document, checked against its hash."""
         ...
 
+    def kept(self) -> Iterator[Kept]:
+        """Every kept bundle and document, in no order."""
+        ...
+
+    def drop(self, sha256: str) -> None:
+        """Remove a bundle or document that nothing refers to; one that is not there is no error."""
+        ...
+
     def scratch(self, key: str) -> Path:
-        """A folder for unfinished work of this key; the same key gives the same folder (resuming)."""
+        """This machine's folder for unfinished work of this key; the same key gives the same folder (resuming)."""
+        ...
+
+    def shared(self, key: str) -> str:
+        """The place for unfinished work of this key that every node can reach: an absolute path or an fsspec URL."""
         ...
 
     def drop_scratch(self, key: str) -> None:
-        """Remove it."""
+        """Remove both."""
         ...
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Unfinished work of every key, here and where every node can reach it, in no order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A kept bundle as it travels to workers; its files come to the machine that asks for them."""
+
+    store: ArtifactStore
+    sha256: str
+
+    def path(self) -> Path:
+        """Its folder on this machine.
+
+        Raises:
+            CorruptArtifactError: It is missing or changed.
+            RunFailedError: The store cannot be reached.
+        """
+        return self.store.path(self.sha256)
 
 
 class Tracker(Protocol):
@@ -72,7 +124,7 @@ class TrainingRun(Protocol):
         ...
 
     def is_done(self) -> bool:
-        """Early stopping: True ends the loop (must be equal on all workers)."""
+        """Early stopping: True ends the loop; rank 0's word counts for all workers."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -97,12 +149,23 @@ class TrainingJob(Protocol):
         ...
 
     def start(self, rank: int, world_size: int, generator: Generator) -> TrainingRun:
-        """The run of one worker; the effective batch is the same at any world_size."""
+        """The run of one worker, on the generator's device; the effective batch is the same at any world_size.
+
+        Everything random is drawn from `generator`, which the loop re-seeds where a run goes on with other workers.
+        """
         ...
 
 
 class Executor(Protocol):
     """Where work runs: this process or Ray."""
+
+    def sweep(self, plan: SweepPlan, *, run_id: str, storage: str, task: str, progress: Progress) -> list[TrialOutcome]:
+        """Run the trials of a sweep, in order of their number; those finished in `storage` are not run again.
+
+        A trial that fails is a failed trial. The outcomes depend on the plan alone, not on how many run at a time.
+        Raises RunFailedError where Ray does.
+        """
+        ...
 
     def train(
         self,
@@ -114,11 +177,19 @@ class Executor(Protocol):
         seed: int,
         task: str,
         progress: Progress,
+        storage: str | None = None,
+        min_workers: int | None = None,
     ) -> dict[str, list[tuple[int, float]]]:
-        """Train, resuming from checkpoints in `directory` if interrupted; the bundle goes to directory/"result".
+        """Train, resuming from checkpoints in `storage` if interrupted; the bundle goes to directory/"result".
 
-        num_workers 0 = in this process. Returns the curves. Raises RunFailedError.
+        `storage` is a path or URL that every worker reaches, `directory` by default. num_workers 0 = in this process;
+        with min_workers a training goes on with fewer workers where some are lost for good. Returns the curves.
+        Raises RunFailedError.
         """
+        ...
+
+    def require(self, num_workers: int) -> None:
+        """Raises ConfigError where a training may not have so many workers."""
         ...
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:

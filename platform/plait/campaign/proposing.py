@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from plait.campaign.assays import of_campaign
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
-from plait.campaign.ports import Ports
+from plait.campaign.ports import ArtifactStore, Ports
 from plait.campaign.race import EXHAUSTIVE, POLICY, Readings
 from plait.campaign.records import Campaign, Design, Round, RoundState
 from plait.campaign.repository import Lease, UnitOfWork
-from plait.campaign.rounds import NEXT_STEP
-from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key
+from plait.campaign.rounds import NEXT_STEP, latest_round
+from plait.campaign.schedules import refuse_stopped
+from plait.campaign.scheduling import note_success
+from plait.campaign.stage_runs import flush_outbox, run_stage, scratch_key, tell_if_possible
 from plait.campaign.stages import NUM_ATTEMPTS, STAGES
+from plait.campaign.stopping import stoppable
 from plait.campaign.turns import Turn
-from plait.design.errors import WrongStateError
+from plait.design.errors import StoppedError, WrongStateError
 from plait.design.space import DesignSpace
 
 
@@ -25,20 +29,25 @@ def propose(ports: Ports, name: str) -> Round:
     Raises:
         NotFoundError: No such campaign.
         WrongStateError: The round before is not closed, or all rounds are done.
+        StoppedError: The campaign is, or was meanwhile, paused or cancelled; finished stages and checkpoints are kept.
         RunFailedError: A stage failed; finished stages are kept.
     """
-    with ports.repository.begin() as uow:
-        uow.campaign(name)
-    with ports.repository.lease(f"campaign/{name}", lambda text: ports.progress("waiting", 0, 0, text)) as lease:
-        with ports.repository.begin() as uow:
-            turn_round = _next_round(uow, ports, name)
-        if turn_round.state is RoundState.RUNNING:
-            turn_round = _run_stages(ports, name, turn_round, lease)
+    ports.repository.transact(lambda uow: uow.campaign(name))
+    try:
+        with ports.repository.lease(f"campaign/{name}", lambda text: ports.progress("waiting", 0, 0, text)) as lease:
+            turn_round = ports.repository.transact(lambda uow: _next_round(uow, ports, name))
+            if turn_round.state is RoundState.RUNNING:
+                with stoppable(ports.repository, name) as check:
+                    turn_round = _run_stages(ports, name, turn_round, lease, check)
+    except StoppedError:
+        tell_if_possible(ports)
+        raise
     flush_outbox(ports)
     return turn_round
 
 
 def _next_round(uow: UnitOfWork, ports: Ports, name: str) -> Round:
+    refuse_stopped(uow.schedule(name))
     campaign, rounds = uow.campaign(name), uow.rounds(name)
     config = CampaignConfig.model_validate(campaign.config)
     if not rounds:
@@ -99,24 +108,41 @@ def _previous_policy(uow: UnitOfWork, name: str, number: int) -> str | None:
     return str(max(before, key=lambda s: s.round).outputs["policy"]) if before else None
 
 
-def _run_stages(ports: Ports, name: str, current: Round, lease: Lease) -> Round:
+def _run_stages(ports: Ports, name: str, current: Round, lease: Lease, check: Callable[[], None]) -> Round:
     outputs: dict[str, dict[str, Any]] = {}
-    with ports.repository.begin() as uow:
-        turn = open_turn(ports, uow, name, current, outputs)
+    turn = ports.repository.transact(lambda uow: open_turn(ports, uow, name, current, outputs))
+    ports.executor.require(turn.config.workers_of(current.number))
     for stage, function in STAGES.items():
+        check()
         run_stage(turn, stage, function, outputs, lease)
     designs = [
         Design(campaign=name, round=current.number, **row)
         for row in ports.artifacts.get_json(outputs["select"]["designs"])
     ]
     screening = outputs["select"]["screening"]
-    lease.check()
-    with ports.repository.begin() as uow:
-        uow.add_designs(name, current.number, designs)
-        uow.add_screening(
-            name, current.number, screening["tool"], screening["version"], [(d.design_id, True, "") for d in designs]
-        )
-        proposed = uow.move_round(name, current.number, RoundState.PROPOSED, ports.actor)
-    for stage in ("prior", "fit_reward", *(f"finetune-{attempt}" for attempt in range(NUM_ATTEMPTS))):
-        ports.artifacts.drop_scratch(scratch_key(name, current.number, stage))
+
+    def hand_over(uow: UnitOfWork) -> Round:
+        uow.fence(lease)
+        return _hand_over(uow, current, designs, screening, ports.actor)
+
+    proposed = ports.repository.transact(hand_over)
+    drop_unfinished(ports.artifacts, turn.campaign, current.number)
     return proposed
+
+
+def drop_unfinished(artifacts: ArtifactStore, campaign: Campaign, number: int) -> None:
+    """Remove what the stages of a round kept to go on from: it is proposed, or never will be."""
+    for stage in ("prior", "sweep", *(f"finetune-{attempt}" for attempt in range(NUM_ATTEMPTS))):
+        artifacts.drop_scratch(scratch_key(campaign, number, stage))
+
+
+def _hand_over(uow: UnitOfWork, of: Round, designs: list[Design], screening: dict[str, Any], actor: str) -> Round:
+    """The batch into the registry, and the round to a person; done already if an answer was lost."""
+    known = latest_round(uow, of.campaign, of.number)
+    if known.state is not RoundState.RUNNING:
+        return known
+    uow.add_designs(of.campaign, of.number, designs)
+    verdicts = [(d.design_id, True, "") for d in designs]
+    uow.add_screening(of.campaign, of.number, screening["tool"], screening["version"], verdicts)
+    note_success(uow, of.campaign)
+    return uow.move_round(of.campaign, of.number, RoundState.PROPOSED, actor)

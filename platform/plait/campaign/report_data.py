@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from plait.campaign.sweep_results import SweepResult
 from plait.design.records import Goal
 
 
@@ -191,7 +192,10 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything one report shows; `aims` are the assays of a campaign of several, its own first, else empty."""
+    """Everything one report shows.
+
+    `aims` are the assays of a campaign of several, its own first, else empty; `sweeps` those of the rounds that swept.
+    """
 
     campaign: str
     assay: str
@@ -218,3 +222,4 @@ class ReportData:
     created_at: str
     aims: tuple[AssayAim, ...] = ()
     scalarisation: str = ""
+    sweeps: tuple[SweepResult, ...] = ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from plait.campaign.records import (
     Approval,
@@ -20,7 +21,10 @@ from plait.campaign.records import (
     StageRun,
     Upload,
 )
+from plait.campaign.schedules import Holding, Schedule
 from plait.design.records import Goal, Readings
+
+T = TypeVar("T")
 
 
 class UnitOfWork(Protocol):
@@ -143,13 +147,49 @@ class UnitOfWork(Protocol):
         """All decisions, oldest first."""
         ...
 
+    # schedulers ---------------------------------------------------------------------------------------------------
+    def clock(self) -> datetime:
+        """The time by the database's clock, one for all hosts."""
+        ...
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Every campaign's, by name, oldest campaign first."""
+        ...
+
+    def schedule(self, campaign: str, *, is_locking: bool = False) -> Schedule:
+        """One campaign's; under the project's lock, where it is about to be changed."""
+        ...
+
+    def put_schedule(self, new: Schedule, action: str, actor: str) -> Schedule:
+        """Keep a schedule that was read under the lock and changed."""
+        ...
+
+    def max_running(self) -> int | None:
+        """Rounds that all schedulers together run at a time; None for no limit."""
+        ...
+
+    def set_max_running(self, number: int | None, actor: str) -> None:
+        """Set or lift it."""
+        ...
+
     # stages -------------------------------------------------------------------------------------------------------
+    def fence(self, lease: Lease) -> None:
+        """Lets this transaction commit only while the lease is held: nobody takes it over before.
+
+        Raises WrongStateError if it was lost.
+        """
+        ...
+
     def stage(self, campaign: str, number: int, stage: str, input_hash: str) -> StageRun | None:
         """The finished stage of this key, if any."""
         ...
 
     def stages(self, campaign: str, number: int | None = None) -> list[StageRun]:
         """Finished stages, oldest first."""
+        ...
+
+    def stage_seconds(self) -> dict[str, tuple[int, float]]:
+        """How many stages of each name were finished, and the seconds they took together."""
         ...
 
     def finish_stage(
@@ -228,6 +268,10 @@ class UnitOfWork(Protocol):
         """An event for what no other method records."""
         ...
 
+    def referred(self) -> set[str]:
+        """Every SHA-256 that any row names, as an artifact or as anything else."""
+        ...
+
     def push_outbox(self, message: OutboxMessage) -> None:
         """MLflow is to be told, after this transaction commits."""
         ...
@@ -248,14 +292,49 @@ class Repository(Protocol):
         """A transaction: commits at the end of the block, rolls back on any exception."""
         ...
 
+    def transact(self, function: Callable[[UnitOfWork], T]) -> T:
+        """What `function` returns, run in a transaction: again from its beginning while the database is away.
+
+        It may run twice after a commit whose answer was lost: a second run must find its own work done, or be
+        refused. Raises UnreachableError when the database did not come back.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[UnitOfWork]:
+        """A transaction that only reads."""
+        ...
+
+    def lease_board(self) -> LeaseBoard:
+        """A view of all leases, which claims campaigns for a scheduler."""
+        ...
+
     def lease(self, name: str, on_wait: Callable[[str], None]) -> AbstractContextManager[Lease]:
         """Holds the lease `name`; waits (saying so once) while a living owner holds it."""
         ...
 
 
 class Lease(Protocol):
-    """A fenced lease."""
+    """A fenced lease; its token grows with every owner."""
+
+    name: str
+    token: int
 
     def check(self) -> None:
         """Raises WrongStateError if the lease was lost."""
+        ...
+
+
+class LeaseBoard(Protocol):
+    """All leases, as one process has seen them over time."""
+
+    def look(self) -> list[Holding]:
+        """Every lease that is held, by name."""
+        ...
+
+    def claim(self, campaign: str) -> AbstractContextManager[Lease | None]:
+        """The right to run a campaign's rounds; None where another has it, or as many run as the project allows."""
+        ...
+
+    def enlist(self) -> AbstractContextManager[str]:
+        """Holds a place among the schedulers; its name."""
         ...

@@ -22,6 +22,7 @@ from plait.campaign.records import (
     Upload,
 )
 from plait.campaign.repository import UnitOfWork
+from plait.campaign.schedules import Schedule, Standing, refuse_cancelled
 from plait.design.errors import WrongStateError
 from plait.design.records import Readings
 
@@ -36,6 +37,8 @@ NEXT_STEP = {
     RoundState.REJECTED: "plait round propose {0}",
 }
 """What a person does next in each state; {0} is the campaign."""
+AT_THE_LAB = (RoundState.ORDERED, RoundState.MEASURING, RoundState.MEASURED)
+"""States in which results may come in."""
 
 
 def latest_round(uow: UnitOfWork, campaign: str, number: int | None = None) -> Round:
@@ -57,43 +60,58 @@ def latest_round(uow: UnitOfWork, campaign: str, number: int | None = None) -> R
 def decide(ports: Ports, name: str, state: RoundState, number: int | None = None, reason: str = "") -> Round:
     """Approve or reject a proposed round, as the acting person.
 
+    Where the answer to the commit is lost with the database, the decision stands, and the second try is refused.
+
     Raises:
-        WrongStateError: The round does not wait for a decision.
+        WrongStateError: The round does not wait for a decision, or would be approved in a cancelled campaign.
     """
-    with ports.repository.begin() as uow:
+
+    def change(uow: UnitOfWork) -> Round:
         chosen = latest_round(uow, name, number)
         if chosen.state is not RoundState.PROPOSED:
             raise WrongStateError(
                 f"round {chosen.number} of '{name}' is {chosen.state}; only a proposed round can be {state}",
                 hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
             )
+        if state is RoundState.APPROVED:
+            refuse_cancelled(uow.schedule(name))
         return uow.move_round(name, chosen.number, state, ports.actor, reason)
+
+    return ports.repository.transact(change)
 
 
 def order(ports: Ports, name: str, number: int | None = None) -> tuple[Round, list[Design]]:
     """The designs of an approved round, to be ordered; the same list however often it is asked for.
 
     Raises:
-        WrongStateError: The round is not approved.
+        WrongStateError: The round is not approved, or not yet ordered in a cancelled campaign.
     """
-    with ports.repository.begin() as uow:
+
+    def look(uow: UnitOfWork) -> tuple[Round, list[Design]]:
         chosen = latest_round(uow, name, number)
         if chosen.state in (RoundState.RUNNING, RoundState.PROPOSED, RoundState.REJECTED):
             raise WrongStateError(
                 f"round {chosen.number} of '{name}' is {chosen.state}; only an approved round can be ordered",
                 hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
             )
+        if chosen.state is RoundState.APPROVED:
+            refuse_cancelled(uow.schedule(name))
         return chosen, uow.designs(name, chosen.number)
+
+    return ports.repository.transact(look)
 
 
 def mark_ordered(ports: Ports, name: str, number: int, sha256: str) -> Round:
     """Record an order file that was written; the first one moves the round to ORDERED."""
-    with ports.repository.begin() as uow:
+
+    def change(uow: UnitOfWork) -> Round:
         uow.add_order(name, number, sha256, ports.actor)
         chosen = latest_round(uow, name, number)
         if chosen.state is RoundState.APPROVED:
             return uow.move_round(name, number, RoundState.ORDERED, ports.actor)
         return chosen
+
+    return ports.repository.transact(change)
 
 
 def open_for_results(uow: UnitOfWork, name: str) -> Round:
@@ -103,7 +121,7 @@ def open_for_results(uow: UnitOfWork, name: str) -> Round:
         WrongStateError: It is not ordered, or closed.
     """
     chosen = latest_round(uow, name)
-    if chosen.state not in (RoundState.ORDERED, RoundState.MEASURING, RoundState.MEASURED):
+    if chosen.state not in AT_THE_LAB:
         raise WrongStateError(
             f"round {chosen.number} of '{name}' is {chosen.state}; results belong to an ordered round",
             hint=f"next: {next_step(uow.campaign(name), uow.rounds(name))}",
@@ -119,13 +137,16 @@ def add_results(ports: Ports, name: str, results: list[NewResult], upload: Uploa
     Raises:
         WrongStateError: No ordered round, or a reading that contradicts a registered one.
     """
-    with ports.repository.begin() as uow:
+
+    def change(uow: UnitOfWork) -> tuple[Round, int]:
         chosen = open_for_results(uow, name)
         num_new = uow.add_results(name, chosen.number, results, ports.actor, upload)
         state = RoundState.MEASURING if _open_wells(uow, name, chosen.number) else RoundState.MEASURED
         if chosen.state is not state and chosen.state is not RoundState.MEASURED:
             chosen = uow.move_round(name, chosen.number, state, ports.actor)
         return chosen, num_new
+
+    return ports.repository.transact(change)
 
 
 def _open_wells(uow: UnitOfWork, name: str, number: int) -> list[NewResult]:
@@ -140,7 +161,8 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, dict[str, int
     """Close the measured round: open wells become failed, and each assay's dataset gets a version with its readings.
 
     The readings join the dataset's latest version, so that campaigns side by side on one dataset lose nothing; where
-    the latest has another unit, goal or form, they join the one that the round learned from.
+    the latest has another unit, goal or form, they join the one that the round learned from. Where the answer to the
+    commit is lost with the database, the round is closed, and the second try is refused.
 
     Returns:
         The closed round (its `further` tells the new versions of further assays), the new version of the campaign's
@@ -149,7 +171,8 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, dict[str, int
     Raises:
         WrongStateError: No round is being measured, or not one reading or failed well came in.
     """
-    with ports.repository.begin() as uow:
+
+    def change(uow: UnitOfWork) -> tuple[Round, DatasetVersion, dict[str, int]]:
         chosen = open_for_results(uow, name)
         if not uow.results(name, chosen.number):
             raise WrongStateError(
@@ -172,6 +195,8 @@ def close(ports: Ports, name: str) -> tuple[Round, DatasetVersion, dict[str, int
         )
         num_open = Counter(well.assay for well in still_open)
         return latest_round(uow, name, chosen.number), new, {assay: num_open[assay] for assay in campaign.assays}
+
+    return ports.repository.transact(change)
 
 
 def _base(uow: UnitOfWork, dataset: str, version_id: str) -> DatasetVersion:
@@ -207,10 +232,16 @@ def next_step(campaign: Campaign, rounds: list[Round]) -> str:
     return NEXT_STEP[rounds[-1].state if rounds else RoundState.RUNNING].format(campaign.name)
 
 
-def describe(campaign: Campaign, rounds: list[Round]) -> dict[str, Any]:
-    """A campaign and its rounds as one JSON document, with the next step."""
+def describe(campaign: Campaign, rounds: list[Round], schedule: Schedule) -> dict[str, Any]:
+    """A campaign, how it stands and its rounds as one JSON document, with the next step."""
+    step = next_step(campaign, rounds)
+    if schedule.standing in (Standing.PAUSED, Standing.FAILED):
+        step = f"plait campaign resume {campaign.name}"
+    elif schedule.standing is Standing.CANCELLED and (not rounds or rounds[-1].state not in AT_THE_LAB):
+        step = f"plait report {campaign.name} --output report.html"
     return {
         **asdict(campaign),
+        "schedule": asdict(schedule),
         "rounds": [asdict(r) for r in rounds],
-        "next": next_step(campaign, rounds),
+        "next": step,
     }

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from plait.campaign.open_numbers import AUTO, AUTO_SCALE, OpenScale, OpenWeight, Range, is_range
+from plait.campaign.schedules import check_every
 from plait.design.constraints import AnyConstraint
 from plait.design.records import Goal
 
@@ -33,6 +43,20 @@ class ObjectiveConfig(Section):
     feasibility_weight: float = Field(
         1.0, ge=0, le=100, description="standard deviations per nat of log P(threshold is met)"
     )
+
+
+class ScheduleConfig(Section):
+    """When schedulers compute rounds; said anew by `plait campaign queue`."""
+
+    every: str | None = Field(None, description="rounds begin only then (UTC): monday 09:00, day, 12 hours")
+    when: Literal["results-complete"] | None = Field(None, description="a measured round is closed by the scheduler")
+    at: AwareDatetime | None = Field(None, description="the first round begins no earlier")
+    priority: int = Field(0, ge=-1_000, le=1_000, description="higher goes first")
+
+    @field_validator("every")
+    @classmethod
+    def _rhythm(cls, every: str | None) -> str | None:
+        return None if every is None else check_every(every)
 
 
 class SpaceConfig(Section):
@@ -96,11 +120,10 @@ class ConservatismConfig(Section):
     kind: Literal["auto", "none", "boot", "bonus", "rarity"] = Field(
         "auto", description="auto asks the first round's readings whether what they lack is worse, better or neither"
     )
-    scale: float | None = Field(
+    scale: OpenScale = Field(
         None,
-        ge=-100,
-        le=100,
-        description="standard deviations subtracted, 0.5 by default; below 0 they are added (optimism)",
+        description="standard deviations subtracted, 0.5 by default; below 0 they are added (optimism); auto (0.05 "
+        "to 2) or a range {low, high, log} is swept",
     )
 
     @model_validator(mode="before")
@@ -114,14 +137,17 @@ class ConservatismConfig(Section):
             raise ValueError("kind: none subtracts nothing; leave scale out")
         if self.kind == "auto" and self.scale is not None:
             raise ValueError("kind: auto finds its own scale; name a kind (boot, bonus, rarity) or leave scale out")
+        if isinstance(self.scale, Range) and self.scale.low <= 0 <= self.scale.high:
+            raise ValueError("a range of scales lies above 0 (pessimism) or below 0 (optimism): they are tuned apart")
         return self
 
     @property
     def effective_scale(self) -> float:
-        """Scale, 0 where kind is none or the readings are still to be asked."""
+        """Scale, 0 where kind is none or the readings are still to be asked; of a range its low end."""
         if self.kind in ("none", "auto"):
             return 0.0
-        return 0.5 if self.scale is None else self.scale
+        scale = AUTO_SCALE if self.scale == AUTO else self.scale
+        return 0.5 if scale is None else scale.low if isinstance(scale, Range) else scale
 
 
 class FinetuneConfig(Section):
@@ -132,12 +158,75 @@ class FinetuneConfig(Section):
         description="file in finetune/, or none; by default, where the sampler is ancestral, by the sign of what is "
         "subtracted: braid above 0, drakes at 0, seiko below",
     )
-    kl_weight: float | None = Field(
+    kl_weight: OpenWeight = Field(
         None,
-        ge=0,
-        description="assay standard deviations per nat; default by length, doubled while the policy repeats itself",
+        description="assay standard deviations per nat; default by length, doubled while the policy repeats itself; "
+        "auto (from a tenth of the default to ten times it) or a range {low, high, log} is swept",
     )
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({}, description="of the algorithm; a range in the place of a number is swept")
+
+    @field_validator("settings")
+    @classmethod
+    def _ranges_have_room(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        for key, value in settings.items():
+            if is_range(value):
+                try:
+                    Range.model_validate(value)
+                except ValidationError as error:
+                    raise ValueError(f"{key}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        return settings
+
+
+class SweepConfig(Section):
+    """How ranges are swept: trials of a round's fine-tuning, each judged by the judge, never by its own reward."""
+
+    num_trials: int = Field(16, ge=2, le=1_000, description="fine-tunings of a round, those that end early counted")
+    max_concurrent: int | None = Field(
+        None, ge=1, le=1_000, description="trials at a time; default as many as the setting and the CPUs allow"
+    )
+    generation: int = Field(
+        4,
+        ge=1,
+        le=1_000,
+        description="trials proposed together, from what all before them showed, however many run at a time",
+    )
+    num_looks: int = Field(3, ge=1, le=10, description="times a policy is judged on its way, the end counted")
+    reduction: int = Field(
+        2,
+        ge=2,
+        le=10,
+        description="a trial goes on from a look if it is in the best one in this many so far",
+    )
+    num_samples: int = Field(256, ge=64, le=100_000, description="fresh designs by which a policy is judged")
+    pessimism: float = Field(1.0, ge=0, le=10, description="judge's standard deviations subtracted from its mean")
+    min_unique: float = Field(0.5, ge=0, le=1, description="floor of the share of distinct designs")
+    elbo_quantile: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="floor of the designs' mean prior ELBO, as a quantile of the prior's own designs; 0 = none",
+    )
+
+
+class TrainingConfig(Section):
+    """How pre-training and fine-tuning use their workers."""
+
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the networks' convolutions and matrix products; weights and losses stay float32"
+    )
+    accumulation: int = Field(
+        1, ge=1, le=4096, description="pieces that a worker's batch is computed in, one after the other: less memory"
+    )
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        le=1_024,
+        description="fewest workers to go on with where machines are lost, same effective batch; designs are then "
+        "other ones than of an unbroken run; by default lost workers are waited for",
+    )
+
+
+PLAIN_TRAINING = TrainingConfig()
 
 
 class SamplerConfig(Section):

@@ -70,8 +70,7 @@ def lab_of(uow: UnitOfWork, campaign: str) -> str | None:
 def _whole_round(
     ports: Ports, name: str, laboratory: Laboratory, write_order: Callable[[Round, list[Design]], str]
 ) -> Round:
-    with ports.repository.begin() as uow:
-        rounds = uow.rounds(name)
+    rounds = ports.repository.transact(lambda uow: uow.rounds(name))
     current = rounds[-1] if rounds else None
     if current is None or current.state in (
         RoundState.RUNNING,

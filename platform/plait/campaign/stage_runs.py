@@ -8,21 +8,22 @@ from typing import Any
 
 from plait.campaign.fingerprints import digest
 from plait.campaign.ports import Ports
-from plait.campaign.records import DatasetVersion, OutboxMessage, StageRun
+from plait.campaign.records import Campaign, DatasetVersion, OutboxMessage, StageRun
 from plait.campaign.repository import Lease, UnitOfWork
-from plait.campaign.turns import NewModel, Outcome, Turn
+from plait.campaign.turns import NewModel, NewRun, Outcome, Turn
 from plait.design.errors import RunFailedError
 
 
-def scratch_key(campaign: str, number: int, stage: str) -> str:
-    """The name of a stage's unfinished work."""
-    return f"{campaign}-{0 if stage == 'prior' else number}-{stage}"
+def scratch_key(campaign: Campaign, number: int, stage: str) -> str:
+    """The name of a stage's unfinished work; homes may share an artifact root, and campaigns of theirs a name."""
+    return f"{campaign.name}-{campaign.created_at:%y%m%d%H%M%S%f}-{0 if stage == 'prior' else number}-{stage}"
 
 
 def input_hash(turn: Turn, stage: str, outputs: dict[str, dict[str, Any]]) -> str:
     """Hash of everything a stage depends on: configuration, space, data, and the outputs of the stages before it."""
     if stage == "prior":
         config = [turn.campaign.config.get("prior", {}), turn.config.workers_of(1)]
+        config += [turn.campaign.config["training"]] if "training" in turn.campaign.config else []
         return digest([stage, config, turn.campaign.space, turn.campaign.dataset_version_id, turn.seed(stage)])
     versions = [assay.version.id for assay in turn.assays]
     return digest([stage, turn.campaign.config, turn.campaign.space, *versions, list(turn.taken), outputs])
@@ -42,24 +43,27 @@ def run_stage(
     """
     name, number = turn.campaign.name, 0 if stage == "prior" else turn.round.number
     key = input_hash(turn, stage, outputs)
-    with turn.ports.repository.begin() as uow:
-        done = uow.stage(name, number, stage, key)
+    done = turn.ports.repository.transact(lambda uow: uow.stage(name, number, stage, key))
     if done is None:
         started = time.monotonic()
         try:
             outcome = function(turn)
         except MemoryError as error:
             raise RunFailedError(f"stage {stage} ran out of memory", hint="lower batch.num_candidates") from error
-        if lease is not None:
-            lease.check()
-        done = _record(turn, stage, number, key, outcome, time.monotonic() - started)
+        done = _record(turn, stage, number, key, outcome, time.monotonic() - started, lease)
     outputs[stage] = done.outputs
     return done
 
 
-def _record(turn: Turn, stage: str, number: int, key: str, outcome: Outcome, seconds: float) -> StageRun:
+def _record(
+    turn: Turn, stage: str, number: int, key: str, outcome: Outcome, seconds: float, lease: Lease | None
+) -> StageRun:
+    """The stage, its models and the words for MLflow: each is found by its key where it is there already."""
     name = turn.campaign.name
-    with turn.ports.repository.begin() as uow:
+
+    def write(uow: UnitOfWork) -> StageRun:
+        if lease is not None:
+            uow.fence(lease)
         done = uow.finish_stage(name, number, stage, key, outcome.outputs, seconds)
         for model in outcome.models:
             register(
@@ -71,7 +75,25 @@ def _record(turn: Turn, stage: str, number: int, key: str, outcome: Outcome, sec
                 f"{name}/{number}/{stage}/{key[:16]}",
                 done.id,
             )
-    return done
+        for run in outcome.runs:
+            uow.push_outbox(_message(turn, run, f"{name}/{number}/{stage}/{key[:16]}/{run.suffix}"))
+        return done
+
+    return turn.ports.repository.transact(write)
+
+
+def _message(turn: Turn, run: NewRun, key: str) -> OutboxMessage:
+    name, version = turn.campaign.name, turn.version
+    return OutboxMessage(
+        key=key,
+        experiment=name,
+        run_name=f"{name} round {turn.round.number} {run.suffix}",
+        params=run.params,
+        metrics={curve: points[-1][1] for curve, points in run.curves.items()},
+        curves=run.curves,
+        dataset={"name": version.dataset, "version": version.number, "id": version.id},
+        model=None,
+    )
 
 
 def register(
@@ -120,13 +142,23 @@ def register(
 def flush_outbox(ports: Ports) -> None:
     """Tell MLflow what it has not been told; the registry is right whether this succeeds or not."""
     with ports.repository.lease("outbox", lambda text: ports.progress("waiting", 0, 0, text)):
-        with ports.repository.begin() as uow:
-            waiting = uow.outbox()
+        waiting = ports.repository.transact(lambda uow: uow.outbox())
         for index, message in enumerate(waiting):
             ports.progress("telling MLflow", index, len(waiting), message.run_name)
-            artifact = ports.artifacts.path(message.model["artifact"]) if message.model else None
-            run_id = ports.tracker.record(message, artifact)
-            with ports.repository.begin() as uow:
-                uow.mark_sent(message.key, run_id)
+            _tell(ports, message)
         if waiting:
             ports.progress("telling MLflow", len(waiting), len(waiting), "")
+
+
+def tell_if_possible(ports: Ports) -> None:
+    """Tell MLflow what finished stages have for it, where somebody stops a campaign: if not now, then another time."""
+    try:
+        flush_outbox(ports)
+    except RunFailedError as error:
+        ports.progress("telling MLflow", 0, 0, error.message)
+
+
+def _tell(ports: Ports, message: OutboxMessage) -> None:
+    artifact = ports.artifacts.path(message.model["artifact"]) if message.model else None
+    run_id = ports.tracker.record(message, artifact)
+    ports.repository.transact(lambda uow: uow.mark_sent(message.key, run_id))

@@ -7,17 +7,20 @@ the hash of its inputs: running a round again goes on after the last recorded st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from plait.campaign import catalog, data_benchmark, jobs, race
+from plait.campaign import catalog, data_benchmark, jobs, race, sweeps
 from plait.campaign.assays import Assay
 from plait.campaign.campaigns import finetune_settings
 from plait.campaign.candidates import filter_pool, sample, select
 from plait.campaign.corpora import load_corpus
 from plait.campaign.jobs import PretrainJob, load_prior
-from plait.campaign.ports import Scorers, TrainingJob
+from plait.campaign.ports import ArtifactStore, Scorers, TrainingJob
+from plait.campaign.ranges import axes_of
+from plait.campaign.stage_runs import scratch_key
 from plait.campaign.turns import NewModel, Outcome, Turn
 from plait.design.records import Dataset
 from plait.metrics.diversity import unique_fraction
@@ -52,12 +55,13 @@ def prior(turn: Turn) -> Outcome:
     """A registered model, or one pre-trained on the corpus (once per campaign)."""
     section = turn.config.prior
     if section.model is not None:
-        with turn.ports.repository.begin() as uow:
-            model = uow.model(section.model)
+        reference = section.model
+        model = turn.ports.repository.transact(lambda uow: uow.model(reference))
         load_prior(model.algorithm, turn.ports.artifacts.path(model.artifact_sha256), turn.space)
         return Outcome({"prior": model.artifact_sha256, "algorithm": model.algorithm, "source": section.model})
     corpus, source = load_corpus(turn.ports, turn.campaign, section, turn.space)
-    job = PretrainJob(section.algorithm, section.settings, turn.space, corpus, turn.seed("prior"))
+    seed = turn.seed("prior")
+    job = PretrainJob(section.algorithm, section.settings, turn.space, corpus, seed, turn.config.training)
     sha, curves = train(turn, "prior", job, "pre-training the prior")
     held_out = curves.get("held_out_elbo", [])
     details = {
@@ -71,7 +75,7 @@ def prior(turn: Turn) -> Outcome:
 
 def train(turn: Turn, stage: str, job: TrainingJob, task: str) -> tuple[str, dict[str, list[tuple[int, float]]]]:
     """Run a training job to its end, resuming if it was interrupted; its bundle's hash and curves."""
-    key = f"{turn.campaign.name}-{0 if stage == 'prior' else turn.round.number}-{stage}"
+    key = scratch_key(turn.campaign, turn.round.number, stage)
     directory = turn.ports.artifacts.scratch(key)
     curves = turn.ports.executor.train(
         job,
@@ -81,29 +85,32 @@ def train(turn: Turn, stage: str, job: TrainingJob, task: str) -> tuple[str, dic
         seed=turn.seed(stage),
         task=task,
         progress=turn.ports.progress,
+        storage=turn.ports.artifacts.shared(key),
+        min_workers=turn.config.training.min_workers,
     )
     return turn.ports.artifacts.put(directory / "result"), curves
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """One reward fit, picklable: runs in this process or as a Ray task; writes a bundle."""
+    """One reward fit, picklable: runs in this process or as a Ray task, wherever that is; keeps the bundle."""
 
     algorithm: str
     settings: dict[str, Any]
     dataset: Dataset
     seed: int
-    directory: Path
+    store: ArtifactStore
     scorers: Scorers
 
-    def __call__(self) -> dict[str, Any]:
-        """Fit and save; the calibration on held-out groups."""
+    def __call__(self) -> tuple[str, dict[str, Any]]:
+        """Fit and keep; the artifact and the calibration on held-out groups."""
         reward: Any = jobs.fit_reward(self.algorithm, self.settings, self.dataset, self.seed, self.scorers)
-        reward.save(self.directory)
-        return asdict(reward.calibration)
+        with TemporaryDirectory(prefix="plait-fit-") as folder:
+            reward.save(Path(folder))
+            return self.store.put(Path(folder)), asdict(reward.calibration)
 
 
-def run_fit(task: FitTask) -> dict[str, Any]:
+def run_fit(task: FitTask) -> tuple[str, dict[str, Any]]:
     """What a worker calls."""
     return task()
 
@@ -115,22 +122,23 @@ def fit_reward(turn: Turn) -> Outcome:
     """
     tasks = {(assay.name, role): task for assay in turn.assays for role, task in _fits_of(turn, assay).items()}
     turn.ports.progress("fitting rewards", 0, 1, f"{len(turn.dataset)} items")
-    calibrations = dict(zip(tasks, turn.ports.executor.map(run_fit, list(tasks.values())), strict=True))
-    skill = calibrations[turn.own.name, "final"]["spearman"]
+    fits = dict(zip(tasks, turn.ports.executor.map(run_fit, list(tasks.values())), strict=True))
+    skill = fits[turn.own.name, "final"][1]["spearman"]
     turn.ports.progress("fitting rewards", 1, 1, f"held-out Spearman {skill:.2f}")
     made: dict[str, dict[str, Any]] = {assay.name: {} for assay in turn.assays}
     models = []
     for (name, role), task in tasks.items():
-        made[name][role] = turn.ports.artifacts.put(task.directory)
-        calibration = calibrations[name, role]
+        made[name][role], calibration = fits[name, role]
         made[name] |= {"calibration": calibration} if role == "final" else {}
         made[name] |= {"judge_calibration": calibration} if role == "judge" else {}
-        details = {"role": role, "assay": name, "num_items": len(task.dataset), "calibration": calibration}
+        assay = next(assay for assay in turn.assays if assay.name == name)
+        details = {"role": role, "assay": name, "goal": assay.goal, "num_items": len(task.dataset)}
+        details["calibration"] = calibration
         suffix = "reward" if role == "final" else f"reward-{role}"
         suffix += "" if name == turn.own.name else f"-{name}"
-        version = next(assay.version for assay in turn.assays if assay.name == name)
+        artifact, version = made[name][role], assay.version
         models.append(
-            NewModel(suffix, "reward", task.algorithm, made[name][role], details, params=task.settings, version=version)
+            NewModel(suffix, "reward", task.algorithm, artifact, details, params=task.settings, version=version)
         )
     own = made.pop(turn.own.name)
     return Outcome(own | {"further": made}, tuple(models))
@@ -147,7 +155,6 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
         "judge": (jobs.judge_algorithm(section.algorithm), jobs.judge_settings(turn.config, section), judge),
         "final": (section.algorithm, settings, assay.dataset),
     }
-    scratch = turn.ports.artifacts.scratch(f"{turn.campaign.name}-{turn.round.number}-fit_reward")
     is_own = assay is turn.own
     return {
         role: FitTask(
@@ -155,7 +162,7 @@ def _fits_of(turn: Turn, assay: Assay) -> dict[str, FitTask]:
             plan,
             data,
             turn.seed(f"fit_reward/{role}" if is_own else f"fit_reward/{role}/{assay.name}"),
-            scratch / (role if is_own else f"{role}-{assay.name}"),
+            turn.ports.artifacts,
             turn.ports.scorers,
         )
         for role, (algorithm, plan, data) in plans.items()
@@ -185,7 +192,7 @@ def _conservatism(turn: Turn) -> tuple[Kind, float, str]:
 
 
 def sweep(turn: Turn) -> Outcome:
-    """The round's conservatism, and the fine-tuner whose name fits it."""
+    """The round's conservatism, the fine-tuner whose name fits it, and what a sweep found where numbers are open."""
     kind, scale, reason = _conservatism(turn)
     name = turn.config.finetuner_of(scale) if race.POLICY in turn.running else "none"
     settings = {} if name == "none" else finetune_settings(turn.config)
@@ -198,19 +205,26 @@ def sweep(turn: Turn) -> Outcome:
     outputs |= {"settings": settings, "is_leash_free": is_leash_free}
     if getattr(algorithm, "continues", False):
         outputs["previous"] = turn.previous_policy
-    return Outcome(outputs)
+    axes = {} if name == "none" else axes_of(turn.config, turn.round.number, turn.space.num_free)
+    if not axes:
+        return Outcome(outputs)
+    base = finetune_job(turn, name, settings, kind, scale, outputs.get("previous"))
+    swept = sweeps.sweep(turn, base, axes)
+    return replace(swept, outputs=outputs | {"is_leash_free": False} | swept.outputs)
 
 
-def finetune_job(turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float) -> jobs.FinetuneJob:
-    """The round's fine-tuning by any algorithm and conservatism."""
-    previous = turn.outputs["sweep"].get("previous") if "sweep" in turn.outputs else None
+def finetune_job(
+    turn: Turn, algorithm: str, settings: dict[str, Any], kind: Kind, scale: float, previous: str | None = None
+) -> jobs.FinetuneJob:
+    """The round's fine-tuning by any algorithm and conservatism, from the policy `previous` where there is one."""
     return jobs.FinetuneJob(
         algorithm,
         settings,
         turn.outputs["prior"]["algorithm"],
-        turn.path("prior", "prior"),
+        turn.artifact(turn.outputs["prior"]["prior"]),
         turn.plan("optimiser", kind, scale),
-        None if previous is None else turn.ports.artifacts.path(previous),
+        None if previous is None else turn.artifact(previous),
+        turn.config.training,
     )
 
 
@@ -227,8 +241,11 @@ def finetune(turn: Turn) -> Outcome:
         untrained = {"kl_weight": None, "unique_fraction": _unique_fraction(turn, sha)}
         return Outcome({"policy": sha, "last": {}, "attempts": [untrained]})
     attempts: list[dict[str, Any]] = []
-    for attempt in range(NUM_ATTEMPTS):
-        job = finetune_job(turn, algorithm, settings, chosen["kind"], chosen["scale"])
+    if "policy" in chosen:  # what was judged is what is used
+        sha, curves = chosen["policy"], turn.ports.artifacts.get_json(chosen["curves"])
+        attempts.append({"kl_weight": settings.get("kl_weight"), "unique_fraction": _unique_fraction(turn, sha)})
+    for attempt in range(0 if attempts else NUM_ATTEMPTS):
+        job = finetune_job(turn, algorithm, settings, chosen["kind"], chosen["scale"], chosen.get("previous"))
         sha, curves = train(turn, f"finetune-{attempt}", job, f"fine-tuning ({algorithm})")
         attempts.append({"kl_weight": settings.get("kl_weight"), "unique_fraction": _unique_fraction(turn, sha)})
         if attempts[-1]["unique_fraction"] >= FEWEST_UNIQUE or not chosen["is_leash_free"]:
@@ -243,6 +260,7 @@ def finetune(turn: Turn) -> Outcome:
         "kind": chosen["kind"],
         "scale": chosen["scale"],
         "workers": turn.config.workers_of(turn.round.number),
+        **{f"training.{name}": value for name, value in turn.config.training.model_dump(exclude_unset=True).items()},
     }
     model = NewModel("policy", "policy", turn.outputs["prior"]["algorithm"], sha, details, curves, params)
     return Outcome({"policy": sha, "last": last, "attempts": attempts}, (model,))

@@ -15,7 +15,7 @@ from plait.campaign.assays import Assay
 from plait.campaign.config import CampaignConfig
 from plait.campaign.fingerprints import derive_seed
 from plait.campaign.jobs import AssayGoal, ObjectivePlan, judge_algorithm, load_prior, load_reward
-from plait.campaign.ports import Ports
+from plait.campaign.ports import Artifact, Ports
 from plait.campaign.records import Campaign, DatasetVersion, Round
 from plait.design.records import Dataset, Goal
 from plait.design.space import DesignSpace
@@ -42,11 +42,21 @@ class NewModel:
 
 
 @dataclass(frozen=True)
+class NewRun:
+    """A run without a model that MLflow is to be told of: name suffix, parameters and curves."""
+
+    suffix: str
+    params: dict[str, Any]
+    curves: dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a stage did: JSON outputs (equal whenever its inputs are equal) and models to register."""
+    """What a stage did: JSON outputs (equal whenever its inputs are equal), models to register, runs to tell of."""
 
     outputs: dict[str, Any]
     models: tuple[NewModel, ...] = ()
+    runs: tuple[NewRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,13 @@ class Turn:
         """The generator of a stage."""
         return Generator().manual_seed(self.seed(stage))
 
+    def artifact(self, sha256: str) -> Artifact:
+        """A kept bundle, as jobs carry it."""
+        return Artifact(self.ports.artifacts, sha256)
+
     def path(self, stage: str, key: str) -> Path:
         """The folder of an artifact that an earlier stage made."""
-        return self.ports.artifacts.path(self.outputs[stage][key])
+        return self.artifact(self.outputs[stage][key]).path()
 
     def prior(self) -> DiffusionPrior:
         """The campaign's prior."""
@@ -146,7 +160,7 @@ class Turn:
             AssayGoal(
                 name=assay.name,
                 reward_algorithm=assay.section.algorithm,
-                reward_path=self.ports.artifacts.path(self.fits(assay)[which]),
+                reward=self.artifact(self.fits(assay)[which]),
                 dataset=assay.halves[0] if which == "optimiser" else assay.dataset,
                 weight=assay.weight,
                 threshold=None if assay.threshold is None else assay.sign * assay.threshold,

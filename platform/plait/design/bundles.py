@@ -45,12 +45,11 @@ def bundle_hash(directory: Path) -> str:
         raise CorruptArtifactError(f"{directory} is no model folder: {error}", hint=f"it needs a {MANIFEST}") from error
 
 
-def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Description and tensors of a bundle whose files match their recorded SHA-256.
+def check_bundle(directory: Path) -> dict[str, bytes]:
+    """The files of a bundle by name, which match their recorded SHA-256; nothing is parsed but the manifest.
 
     Raises:
-        CorruptArtifactError: A file is missing, unreadable, differs from its sum or holds numbers that are not finite,
-            or the bundle is of another kind.
+        CorruptArtifactError: A file is missing, unreadable or differs from its sum.
     """
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
@@ -65,6 +64,17 @@ def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any
                 f"{directory / name} differs from its recorded SHA-256",
                 hint="restore the file or train the model again",
             )
+    return content
+
+
+def load_bundle(directory: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Description and tensors of a bundle whose files match their recorded SHA-256.
+
+    Raises:
+        CorruptArtifactError: A file is missing, unreadable, differs from its sum or holds numbers that are not finite,
+            or the bundle is of another kind.
+    """
+    content = check_bundle(directory)
     try:
         description, tensors = json.loads(content[DESCRIPTION]), load(content[TENSORS])
     except Exception as error:

@@ -99,11 +99,23 @@ class NotFoundError(PlaitError):
     code = "not_found"
 
 
+class UnreachableError(NotFoundError):
+    """A service that the home names does not answer now; the same call may succeed later."""
+
+    code = "unreachable"
+
+
 class WrongStateError(PlaitError):
     """The thing exists, but what was asked cannot be done to it now."""
 
     exit_code = 4
     code = "wrong_state"
+
+
+class StoppedError(WrongStateError):
+    """Somebody paused or cancelled the campaign."""
+
+    code = "stopped"
 
 
 class CorruptArtifactError(PlaitError):

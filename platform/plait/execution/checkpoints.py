@@ -1,7 +1,8 @@
-"""Checkpoints on disk: one file each, tensors as safetensors, the rest as JSON in its header, a SHA-256 in front.
+"""Checkpoints: one file a worker, tensors as safetensors, the rest as JSON in its header, a SHA-256 in front.
 
 Nothing is unpickled, so a file from elsewhere can carry numbers and text but no code; the sum finds what safetensors
-alone would not (a flipped bit), and one file is replaced atomically where a pair of files could disagree.
+alone would not (a flipped bit), and one file is replaced atomically where a pair of files could disagree. A checkpoint
+is whole once every worker's file is there: their number is part of the name.
 """
 
 from __future__ import annotations
@@ -9,23 +10,56 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
 from plait.design.errors import CorruptArtifactError
-from plait.execution.files import write_atomically
+from plait.execution.storage import Storage
 
-SUFFIX = ".checkpoint"
+CHECKPOINTS = "checkpoints"
+NUM_KEPT = 2
+_NAME = re.compile(r"^(\d{10})-(\d+)-of-(\d+)\.checkpoint$")
 _SUM_BYTES = hashlib.sha256().digest_size
 
 log = logging.getLogger(__name__)
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """One checkpoint: updates done, and how many workers wrote it."""
+
+    step: int
+    size: int
+
+    def name(self, rank: int) -> str:
+        """The file of one of its workers."""
+        return f"{CHECKPOINTS}/{self.step:010d}-{rank}-of-{self.size}.checkpoint"
+
+
+def whole_checkpoints(storage: Storage) -> list[Checkpoint]:
+    """Checkpoints of which every worker's file is there, newest first."""
+    found = [match for name in storage.names(CHECKPOINTS) if (match := _NAME.match(name))]
+    ranks: dict[Checkpoint, set[int]] = {}
+    for match in found:
+        step, rank, size = map(int, match.groups())
+        ranks.setdefault(Checkpoint(step, size), set()).add(rank)
+    return sorted((each for each, there in ranks.items() if len(there) == each.size), reverse=True)
+
+
+def prune(storage: Storage) -> None:
+    """Remove what is older than the newest two whole checkpoints."""
+    kept = whole_checkpoints(storage)[:NUM_KEPT]
+    for name in storage.names(CHECKPOINTS):
+        match = _NAME.match(name)
+        if len(kept) == NUM_KEPT and match and int(match[1]) < kept[-1].step:
+            storage.remove(f"{CHECKPOINTS}/{name}")
+
+
+def write_checkpoint(storage: Storage, name: str, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, text, None, and lists, tuples and dicts of them) so that it is whole or absent.
 
     Raises:
@@ -33,36 +67,36 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     body = save(tensors, metadata={"state": json.dumps(_flatten(state, tensors))})
-    write_atomically(path, hashlib.sha256(body).digest() + body)
+    storage.write(name, hashlib.sha256(body).digest() + body)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(storage: Storage, name: str) -> dict[str, Any]:
     """A checkpoint as it was written; dict keys keep their type, tensors are on the CPU.
 
     Raises:
         CorruptArtifactError: The file is missing, torn or changed.
     """
+    where = f"checkpoint {storage.root}/{name}"
     try:
-        content = path.read_bytes()
+        content = storage.read(name)
     except OSError as error:
-        raise CorruptArtifactError(f"checkpoint {path} cannot be read: {error}") from error
+        raise CorruptArtifactError(f"{where} cannot be read: {error}") from error
     digest, body = content[:_SUM_BYTES], content[_SUM_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        raise CorruptArtifactError(f"checkpoint {path} is torn or was changed")
+        raise CorruptArtifactError(f"{where} is torn or was changed")
     state = _build(_header(body), load(body))
     if not isinstance(state, dict):
-        raise CorruptArtifactError(f"checkpoint {path} holds no state")
+        raise CorruptArtifactError(f"{where} holds no state")
     return state
 
 
-def newest_readable(candidates: Sequence[Sequence[Path]]) -> list[dict[str, Any]] | None:
-    """The states of the first candidate (a group of files that belong together) of which every file can be read."""
-    for files in candidates:
-        try:
-            return [read_checkpoint(file) for file in files]
-        except CorruptArtifactError as error:
-            log.warning("%s; going on from the one before", error)
-    return None
+def read_or_skip(storage: Storage, name: str) -> dict[str, Any] | None:
+    """A checkpoint, or None for one that cannot be used, which is logged."""
+    try:
+        return read_checkpoint(storage, name)
+    except CorruptArtifactError as error:
+        log.warning("%s; going on from the one before", error)
+        return None
 
 
 def _header(body: bytes) -> Any:

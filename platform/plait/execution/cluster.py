@@ -16,10 +16,12 @@ DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # 15 by default: workers starve beside anything else on a small machine
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # paces start, reports and end; 2 s by default
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # 60 by default: others may have the machines for a while
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a lost worker is our progress to tell, not a line on the user's stdout
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in jobs mean the same in every process
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread of Ray Data that outlives stop() would start another Ray
 }
 """What Ray reads in the driver; a variable that is set already wins."""
 
@@ -29,8 +31,8 @@ def is_up() -> bool:
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
-def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None]) -> None:
-    """Connect to a Ray with at least `num_cpus` logical CPUs; one that this process is connected to is used as it is.
+def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_gpus: float = 0) -> None:
+    """Connect to a Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs; one that is up is used as it is.
 
     Raises:
         ConfigError: The cluster is too small, or cannot be reached.
@@ -48,8 +50,13 @@ def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None]) -> N
         _start(settings, num_cpus, say) if is_local else _join(settings.ray_address, say)
     if _num_cpus() < num_cpus:
         raise ConfigError(
-            f"{num_cpus} workers need {num_cpus} CPUs, Ray has {_num_cpus()}",
-            hint="lower `workers`, raise the setting ray_num_cpus, or join a larger cluster (ray_address)",
+            f"the workers need {num_cpus} CPUs, Ray has {_num_cpus()}",
+            hint="lower `workers` or worker_cpus, raise ray_num_cpus, or join a larger cluster (ray_address)",
+        )
+    if (there := _num("GPU")) < num_gpus:
+        raise ConfigError(
+            f"the workers need {num_gpus:g} GPUs, Ray has {there:g}",
+            hint="lower `workers` or the setting worker_gpus, or join a larger cluster (ray_address)",
         )
 
 
@@ -91,6 +98,10 @@ def _join(address: str, say: Callable[[str], None]) -> None:
 
 
 def _num_cpus() -> int:
+    return int(_num("CPU"))
+
+
+def _num(resource: str) -> float:
     import ray
 
-    return int(ray.cluster_resources().get("CPU", 0))
+    return float(ray.cluster_resources().get(resource, 0))

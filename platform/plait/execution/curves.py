@@ -1,82 +1,80 @@
-"""Curves of a training: one JSON line an update, cut back to the checkpoint when a run resumes."""
+"""Curves of a training: one JSON line an update, in short files; cut back to the checkpoint when a run resumes."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
+import time
 
-from plait.execution.files import write_atomically
+from plait.execution.storage import Storage
 
-CURVES = "curves.jsonl"
+CURVES = "curves"
+FIRST_PAUSE = 0.5
+"""Seconds between two writes, at least."""
+MOST_OF_THE_TIME = 0.02
+"""Share of the time that writing may take, checkpoints apart."""
+LINES_OF_A_FILE = 1000
 
 Curves = dict[str, list[tuple[int, float]]]
 """Name -> [(update counted from 1, value), ...]."""
 
 
 class CurveLog:
-    """Appends the figures of each update to a file; lines after update `done` (of an interrupted run) are dropped."""
+    """Keeps the figures of each update; those after update `done` (of an interrupted run) are dropped.
 
-    def __init__(self, path: Path, done: int) -> None:
-        lines = _lines(path)
-        kept = [line for line, record in lines if record["step"] <= done]
-        write_atomically(path, b"".join(kept))
-        self._stream = path.open("ab", buffering=0)
+    A file is named after its first update and written again as it grows, whole each time, for an object store cannot
+    append; after LINES_OF_A_FILE lines the next one begins.
+    """
+
+    def __init__(self, storage: Storage, done: int) -> None:
+        self._storage, self._lines, self._first = storage, list[bytes](), done + 1
+        self._written_at, self._pause = time.monotonic(), FIRST_PAUSE
+        starts = [int(name.partition(".")[0]) for name in storage.names(CURVES)]
+        for start in starts:
+            if start > done:
+                storage.remove(_name(start))
+        if kept := [start for start in starts if start <= done]:
+            self._first = kept[-1]
+            self._lines = storage.read(_name(self._first)).splitlines(keepends=True)[: done - self._first + 1]
+            self.sync()
 
     def append(self, step: int, figures: dict[str, float]) -> None:
-        """Figures of one update; at once visible to readers."""
-        self._stream.write(json.dumps({"step": step, **figures}).encode() + b"\n")
+        """Figures of one update; readers see them within a second or so."""
+        self._lines.append(json.dumps({"step": step, **figures}).encode() + b"\n")
+        if time.monotonic() - self._written_at >= self._pause or len(self._lines) >= LINES_OF_A_FILE:
+            self.sync()
 
     def sync(self) -> None:
-        """Everything appended is on the disk when this returns."""
-        os.fsync(self._stream.fileno())
+        """Everything appended is in the storage when this returns."""
+        started = time.monotonic()
+        if self._lines:
+            self._storage.write(_name(self._first), b"".join(self._lines))
+        if len(self._lines) >= LINES_OF_A_FILE:
+            self._first, self._lines = self._first + len(self._lines), []
+        self._written_at = time.monotonic()
+        self._pause = max(FIRST_PAUSE, (self._written_at - started) / MOST_OF_THE_TIME)
 
-    def __enter__(self) -> CurveLog:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.sync()
-        self._stream.close()
-
-
-def read_curves(path: Path) -> Curves:
-    """The curves in a file, empty where there is none."""
+def read_curves(storage: Storage) -> Curves:
+    """The curves of a training, empty where there are none."""
     curves: Curves = {}
-    for _, record in _lines(path):
-        step = int(record.pop("step"))
-        for name, value in record.items():
-            curves.setdefault(name, []).append((step, value))
+    for name in storage.names(CURVES):
+        for line in storage.read(f"{CURVES}/{name}").splitlines():
+            record = json.loads(line)
+            step = int(record.pop("step"))
+            for key, value in record.items():
+                curves.setdefault(key, []).append((step, value))
     return curves
 
 
-def last_line(path: Path) -> tuple[int, dict[str, float]]:
-    """The update that was appended last and its figures; (0, {}) before the first."""
+def last_line(storage: Storage) -> tuple[int, dict[str, float]]:
+    """The last update that was written and its figures; (0, {}) before the first."""
     try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 4096))
-            tail = stream.read().splitlines(keepends=True)
-    except OSError:
+        newest = storage.names(CURVES)[-1]
+        record = json.loads(storage.read(f"{CURVES}/{newest}").splitlines()[-1])
+    except (IndexError, OSError):  # there is none, or it is cut back just now
         return 0, {}
-    for line in reversed(tail):
-        if (record := _parse(line)) is not None:
-            return int(record.pop("step")), record
-    return 0, {}
+    return int(record.pop("step")), record
 
 
-def _lines(path: Path) -> list[tuple[bytes, dict[str, float]]]:
-    if not path.exists():
-        return []
-    with path.open("rb") as stream:
-        parsed = [(line, _parse(line)) for line in stream]
-    return [(line, record) for line, record in parsed if record is not None]
-
-
-def _parse(line: bytes) -> dict[str, float] | None:
-    """A line as a record; None for one that was torn."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "step" in record else None
+def _name(first: int) -> str:
+    return f"{CURVES}/{first:010d}.jsonl"

@@ -1,27 +1,38 @@
-"""Trains on Ray: TorchTrainer with gloo, one flat all_reduce an update, checkpoints that survive worker and driver."""
+"""Trains on Ray: Ray Train for the processes, their group and their replacement; one flat all_reduce an update.
+
+Checkpoints, curves and result are the loop's own files in the storage, the same as those of a training in one process:
+Ray's own report of a checkpoint waits for its controller, and would tie the files to a number of workers.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 
 from plait.campaign.ports import TrainingJob
-from plait.design.errors import PlaitError, RunFailedError
+from plait.campaign.sweep_ports import SweepPlan, TrialOutcome
+from plait.design.errors import ConfigError, PlaitError, RunFailedError
 from plait.design.records import Progress
 from plait.execution import cluster
-from plait.execution.curves import CURVES, Curves, last_line, read_curves
-from plait.execution.local import NUM_KEPT, LocalExecutor
-from plait.execution.loop import FAILURE, RESULT, SECONDS_BETWEEN_CHECKPOINTS, Share, reason_of
+from plait.execution.curves import Curves, last_line
+from plait.execution.local import LocalExecutor, finish, is_finished, storage_of
+from plait.execution.loop import FAILURE, SECONDS_BETWEEN_CHECKPOINTS, Share, reason_of
+from plait.execution.storage import Storage, UrlStorage
 from plait.execution.telling import Teller
+from plait.execution.waiting import run_beside
 from plait.settings import Settings
 
 MAX_RESTARTS = 2
-SECONDS_BETWEEN_LOOKS = 0.1
+MAX_ELASTIC_RESTARTS = 8
+"""Nodes that come and go are no failures of the job."""
+SECONDS_BETWEEN_FETCHES = 2.0
+"""Between two looks at curves that lie behind a URL."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,18 +41,29 @@ R = TypeVar("R")
 class RayExecutor:
     """The Executor over Ray; `num_workers` 0 trains in this process by the same loop.
 
-    Ray comes up on the first training that needs it and stays until the process ends or close(). The directory of a
-    training must be on a disk that every node sees. Checkpoints belong to a number of workers: with another number a
-    training that was interrupted starts again.
+    Ray comes up on the first training that needs it and stays until the process ends or close().
 
     Args:
-        settings: ray_address, ray_num_cpus, torch_threads.
-        seconds_between_checkpoints: Seconds of work; a checkpoint on Ray costs about half a second.
+        settings: ray_address, ray_num_cpus, torch_threads, max_workers, worker_cpus, worker_gpus.
+        seconds_between_checkpoints: Seconds of work.
     """
 
     def __init__(self, settings: Settings, seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS) -> None:
         self._settings, self._seconds = settings, seconds_between_checkpoints
         self._local = LocalExecutor(settings.torch_threads, seconds_between_checkpoints)
+
+    def require(self, num_workers: int) -> None:
+        """Refuse a training of more workers than the settings allow.
+
+        Raises:
+            ConfigError: max_workers is lower.
+        """
+        most = self._settings.max_workers
+        if most is not None and num_workers > most:
+            raise ConfigError(
+                f"{num_workers} workers are asked for, and the setting max_workers allows {most}",
+                hint="lower `workers`, or raise max_workers",
+            )
 
     def train(
         self,
@@ -53,38 +75,86 @@ class RayExecutor:
         seed: int,
         task: str,
         progress: Progress,
+        storage: str | None = None,
+        min_workers: int | None = None,
     ) -> Curves:
         """Train on `num_workers` workers, going on from the last readable checkpoint.
 
-        A worker that dies is replaced, twice at most; Ctrl-C stops the workers before it goes on upwards.
+        A worker that dies is replaced, a few times at most; with `min_workers` the training goes on with fewer where
+        there is no place for all, and takes more in again when there is. Ctrl-C stops the workers before it goes on
+        upwards.
 
         Raises:
             RunFailedError: The job failed; checkpoints stay.
-            ConfigError: The cluster is too small or cannot be reached.
+            ConfigError: More workers than allowed, the cluster is too small, or it cannot be reached.
         """
-        if num_workers == 0 or (directory / RESULT).exists():
+        place = storage_of(directory, storage)
+        if num_workers == 0 or is_finished(place, directory):
             return self._local.train(
-                job, run_id=run_id, directory=directory, num_workers=0, seed=seed, task=task, progress=progress
+                job,
+                run_id=run_id,
+                directory=directory,
+                num_workers=0,
+                seed=seed,
+                task=task,
+                progress=progress,
+                storage=storage,
             )
-        directory = directory.absolute()
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / FAILURE).unlink(missing_ok=True)
+        self.require(num_workers)
+        place.remove(FAILURE)
         teller = Teller(progress, task, job.num_steps)
-        cluster.bring_up(self._settings, num_workers, lambda message: teller.say(0, message))
-        teller.say(0, f"starting {num_workers} workers")
-        storage = directory / f"ray-{num_workers}"
-        share = Share(job, directory, storage / run_id, seed, self._settings.torch_threads or 1, self._seconds)
+        self._bring_up(num_workers, min_workers or num_workers, teller)
+        share = Share(
+            job,
+            place.root,
+            seed,
+            self._settings.torch_threads or 1,
+            self._seconds,
+            is_on_gpu=self._settings.worker_gpus > 0,
+        )
+        own = directory.absolute() / "ray"
         try:
             with warnings.catch_warnings():  # Ray uses what Ray has deprecated
                 warnings.simplefilter("ignore", DeprecationWarning)
-                fit = _trainer(share, run_id, storage, num_workers).fit
-                _wait(fit, _Watch(teller, directory / CURVES).look)
+                fit = _trainer(share, run_id, own, num_workers, min_workers, self._settings).fit
+                run_beside(fit, _Watch(teller, place).look)
         except _fit_errors() as error:
             raise RunFailedError(f"{task} failed: {_reason(error)}", hint="run again to go on from there") from None
-        _raise_failure(directory, task)
-        shutil.rmtree(storage, ignore_errors=True)
-        teller.finish()
-        return read_curves(directory / CURVES)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+        _raise_failure(place, task)
+        return finish(place, directory, teller)
+
+    def _bring_up(self, num_workers: int, min_workers: int, teller: Teller) -> None:
+        """Ray with room for the workers: an embedded one for all of them, one that is joined for the fewest."""
+        is_local = self._settings.ray_address == "local"
+        num = num_workers if is_local else min_workers
+        cluster.bring_up(
+            self._settings,
+            math.ceil(num * self._settings.worker_cpus),
+            lambda message: teller.say(0, message),
+            num_gpus=num * self._settings.worker_gpus,
+        )
+        teller.say(0, f"starting {num_workers} workers")
+
+    def sweep(self, plan: SweepPlan, *, run_id: str, storage: str, task: str, progress: Progress) -> list[TrialOutcome]:
+        """Run the trials of a sweep on Ray Tune, in order of their number; those finished in `storage` are not run.
+
+        Raises:
+            RunFailedError: Ray failed; finished trials and checkpoints stay.
+            ConfigError: The cluster is too small or cannot be reached.
+        """
+        from plait.execution import ray_tune
+
+        return ray_tune.sweep(
+            self._settings,
+            plan,
+            run_id=run_id,
+            storage=storage,
+            task=task,
+            progress=progress,
+            seconds_between_checkpoints=self._seconds,
+        )
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Function of each item, in order; as Ray tasks if Ray is up and there are several.
@@ -116,58 +186,51 @@ def _call(function: Callable[[T], R], item: T) -> R:
     return function(item)
 
 
-def _trainer(share: Share, run_id: str, storage: Path, num_workers: int) -> Any:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+def _trainer(
+    share: Share, run_id: str, own: Path, num_workers: int, min_workers: int | None, settings: Settings
+) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from plait.execution.ray_worker import work
 
+    is_elastic = min_workers is not None and min_workers < num_workers
+    resources = {"CPU": settings.worker_cpus} | ({"GPU": settings.worker_gpus} if share.is_on_gpu else {})
+    # Control words are on the CPU; two workers on one GPU cannot talk by NCCL.
+    backend = "cpu:gloo,cuda:nccl" if settings.worker_gpus >= 1 else "gloo"
     return TorchTrainer(
         work,
         train_loop_config={"share": share},
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
+        torch_config=TorchConfig(backend=backend),
+        scaling_config=ScalingConfig(
+            num_workers=(min_workers, num_workers) if is_elastic else num_workers,
+            use_gpu=share.is_on_gpu,
+            resources_per_worker=resources,
+        ),
         run_config=RunConfig(
             name=run_id,
-            storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=3),
-            checkpoint_config=CheckpointConfig(num_to_keep=NUM_KEPT),
+            storage_path=str(own),
+            failure_config=FailureConfig(
+                max_failures=MAX_ELASTIC_RESTARTS if is_elastic else MAX_RESTARTS, controller_failure_limit=3
+            ),
         ),
     )
-
-
-def _wait(fit: Callable[[], Any], look: Callable[[], None]) -> None:
-    """Run `fit` beside this thread, which looks on: so that Ctrl-C arrives here and not in Ray."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            fit()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=run, name="ray-train", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(SECONDS_BETWEEN_LOOKS)
-            look()
-    except BaseException:
-        cluster.stop()
-        raise
-    if errors:
-        raise errors[0]
 
 
 class _Watch:
     """Reads off the curves, which the first worker writes, how far a training is."""
 
-    def __init__(self, teller: Teller, path: Path) -> None:
-        self._teller, self._path, self._done = teller, path, last_line(path)[0]
+    def __init__(self, teller: Teller, storage: Storage) -> None:
+        self._teller, self._storage, self._done = teller, storage, last_line(storage)[0]
+        self._pause = SECONDS_BETWEEN_FETCHES if isinstance(storage, UrlStorage) else 0.0
+        self._looked_at = time.monotonic()
 
     def look(self) -> None:
         """Tell what is new."""
-        done, figures = last_line(self._path)
+        if time.monotonic() - self._looked_at < self._pause:
+            return
+        done, figures = last_line(self._storage)
+        self._looked_at = time.monotonic()
         if done != self._done:
             self._done = done
             self._teller.tell(done, figures)
@@ -188,12 +251,12 @@ def _reason(error: BaseException) -> str:
     return reason_of(cause)[0]
 
 
-def _raise_failure(directory: Path, task: str) -> None:
+def _raise_failure(storage: Storage, task: str) -> None:
     """Raise what a worker left.
 
     Raises:
         RunFailedError: If there is something.
     """
-    if (directory / FAILURE).exists():
-        failure = json.loads((directory / FAILURE).read_text())
+    if storage.exists(FAILURE):
+        failure = json.loads(storage.read(FAILURE))
         raise RunFailedError(f"{task} failed: {failure['message']}", hint=failure["hint"])

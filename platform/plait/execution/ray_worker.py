@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import ray.train
+import ray.train.torch
 import torch
 
-from plait.execution.checkpoints import SUFFIX, newest_readable, write_checkpoint
-from plait.execution.files import write_atomically
-from plait.execution.gradients import PeerLostError, agree, average_gradients
+from plait.design.errors import RunFailedError
+from plait.execution.gradients import PeerLostError, all_say, average_gradients, first_says
 from plait.execution.loop import FAILURE, RESULT, Share, Worker, reason_of, run_worker
+from plait.execution.storage import open_storage
 
 
 def work(config: dict[str, Any]) -> None:
@@ -23,37 +22,40 @@ def work(config: dict[str, Any]) -> None:
     this one), and the new workers find the reason and end.
     """
     share: Share = config["share"]
-    if any((share.directory / end).exists() for end in (RESULT, FAILURE)):
+    storage = open_storage(share.storage)
+    if any(storage.exists(end) for end in (RESULT, FAILURE)):
         return
     torch.set_num_threads(share.torch_threads)
     context = ray.train.get_context()
-    rank, size = context.get_world_rank(), context.get_world_size()
-    worker = Worker(
-        save=lambda step, state: _report(rank, step, state),
-        average_gradients=average_gradients,
-        rank=rank,
-        size=size,
-        agree=agree,
-        seconds_between_checkpoints=share.seconds_between_checkpoints,
-    )
-    folders = sorted(share.checkpoints.glob("checkpoint_*"), reverse=True)
-    states = newest_readable([[folder / _file_of(other) for other in range(size)] for folder in folders])
     try:
-        run_worker(share.job, share.directory, share.seed, worker, states[rank] if states else None)
+        worker = Worker(
+            average_gradients,
+            rank=context.get_world_rank(),
+            size=context.get_world_size(),
+            device=_gpu() if share.is_on_gpu else "cpu",
+            first_says=first_says,
+            all_say=all_say,
+            seconds_between_checkpoints=share.seconds_between_checkpoints,
+        )
+        run_worker(share.job, storage, share.seed, worker)
     except PeerLostError:
         raise
     except Exception as error:
         message, hint = reason_of(error)
-        write_atomically(share.directory / FAILURE, json.dumps({"message": message, "hint": hint}).encode())
+        storage.write(FAILURE, json.dumps({"message": message, "hint": hint}).encode())
         raise
 
 
-def _report(rank: int, step: int, state: dict[str, Any]) -> None:
-    """This worker's part of a checkpoint; Ray joins the parts of all."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder) / _file_of(rank), state)
-        ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+def _gpu() -> str:
+    """The GPU that Ray set aside for this worker.
 
-
-def _file_of(rank: int) -> str:
-    return f"worker-{rank}{SUFFIX}"
+    Raises:
+        RunFailedError: Torch does not see it.
+    """
+    device = str(ray.train.torch.get_device())
+    if not device.startswith("cuda"):
+        raise RunFailedError(
+            "worker_gpus is set, but torch sees no GPU where the worker runs",
+            hint="install a CUDA build of torch on the cluster's machines, or set worker_gpus to 0",
+        )
+    return device

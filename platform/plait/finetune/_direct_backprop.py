@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from plait.design.errors import RunFailedError
 from plait.finetune.base import Info
-from plait.priors.base import AverageGradients, DiffusionPrior, Transition
+from plait.priors.base import AverageGradients, DiffusionPrior, Transition, split_evenly
 from plait.rewards.conservatism import Objective, require_differentiable, require_yardstick
 
 LONGEST_UNCHECKPOINTED = 64
@@ -50,7 +50,7 @@ class RolloutConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_updates: int = Field(100, ge=1, le=100_000, description="updates of the policy")
-    batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout and worker")
+    batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout, of all workers together")
     accumulation: int = Field(1, ge=1, le=256, description="rollouts whose gradients are averaged before an update")
     learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
     num_soft_steps: int | None = Field(
@@ -147,14 +147,16 @@ def init(
     )
 
 
-def step(state: BackpropState, average_gradients: AverageGradients) -> Info:
-    """One update, in place.
+def step(state: BackpropState, average_gradients: AverageGradients, num_pieces: int) -> Info:
+    """One update, in place. Pieces of a rollout are rollouts of fewer chains; unique_fraction is that of a piece.
 
     Raises:
         RunFailedError: The loss is not finite.
     """
     state.optimiser.zero_grad()
-    infos = [_accumulate(state) for _ in range(state.config.accumulation)]
+    batch = state.config.batch_size
+    sizes = split_evenly(batch, min(num_pieces, batch)) * state.config.accumulation
+    infos = [_accumulate(state, size) * (size * len(sizes) / sum(sizes)) for size in sizes]
     parameters = list(state.policy.network.parameters())
     average_gradients(parameters)
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, state.config.clip)
@@ -169,7 +171,7 @@ def step(state: BackpropState, average_gradients: AverageGradients) -> Info:
     return Info(reward, conservative, kl, loss, float(grad_norm), unique)
 
 
-def rollout(state: BackpropState, settle: Settle = keep_graph) -> tuple[Tensor, Tensor, Tensor]:
+def rollout(state: BackpropState, settle: Settle = keep_graph, n: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """One batch of chains by the policy.
 
     Args:
@@ -177,6 +179,7 @@ def rollout(state: BackpropState, settle: Settle = keep_graph) -> tuple[Tensor, 
         settle: Gets each part (k,) nats of the hard states' path KL that belongs to the loss as soon as it is known,
             and returns it; it may send the part's gradient on its way and return it detached, so that no more than one
             forward of the hard states is held in memory. The last state does not depend on them.
+        n: Number of chains, batch_size by default.
 
     Returns:
         The relaxed last state (n, L, V+1) with gradients; the leash that belongs to the loss, (n,) in nats of path KL
@@ -186,7 +189,7 @@ def rollout(state: BackpropState, settle: Settle = keep_graph) -> tuple[Tensor, 
     config, policy = state.config, state.policy
     first_soft = policy.num_steps - _num_soft_steps(config, policy.num_steps)
     has_gradient = config.is_hard_kl_in_loss and state.kl_weight > 0
-    x = policy.init_state(config.batch_size)
+    x = policy.init_state(config.batch_size if n is None else n)
     kl, reported = torch.zeros((2, len(x)), device=x.device)
     for visit in policy.walk(len(x), first_soft, state.generator):
         x = visit.transition.state
@@ -211,8 +214,8 @@ def straight_through(policy: DiffusionPrior, soft: Tensor) -> tuple[Tensor, Tens
     return tokens, hard + letters - letters.detach()
 
 
-def _accumulate(state: BackpropState) -> Tensor:
-    """Roll out, add the gradients of the loss; (reward, conservative, kl, loss, unique fraction)."""
+def _accumulate(state: BackpropState, n: int) -> Tensor:
+    """Roll out n chains, add their part of the gradient; (reward, conservative, kl, loss, unique fraction) of them."""
     share = state.kl_weight / state.config.accumulation / state.config.batch_size
 
     def settle(kl: Tensor) -> Tensor:
@@ -220,13 +223,14 @@ def _accumulate(state: BackpropState) -> Tensor:
         return kl.detach()
 
     with torch.autocast(state.generator.device.type, torch.bfloat16, enabled=state.config.precision == "bfloat16"):
-        soft, kl, reported = rollout(state, settle)
+        soft, kl, reported = rollout(state, settle, n)
     tokens, designs = straight_through(state.policy, soft)
     value = state.objective(designs)
     loss = -value.conservative.mean() / state.objective.assay_std
     if state.kl_weight > 0:
         loss = loss + state.kl_weight * kl.mean()
-    (loss / state.config.accumulation).backward()  # type: ignore[no-untyped-call]
+    part = loss * (n / state.config.batch_size) / state.config.accumulation
+    part.backward()  # type: ignore[no-untyped-call]
     unique = tokens.new_tensor(len(torch.unique(tokens, dim=0))) / len(tokens)
     return torch.stack([value.mean.mean(), value.conservative.mean(), (kl + reported).mean(), loss, unique]).detach()
 

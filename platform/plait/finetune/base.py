@@ -1,7 +1,7 @@
 """The seam of fine-tuning: each algorithm is a module that exports Config, init and step.
 
     state = braid.init(config, prior, objective, dataset, generator)
-    info = braid.step(state)            # one update; `average_gradients` joins workers
+    info = braid.step(state)            # one update; `average_gradients` joins workers, `num_pieces` saves memory
     policy = state.policy
 
 No loop, logging, Ray, device choice or path inside.
@@ -61,6 +61,8 @@ class FineTuner(Protocol):
     Attributes:
         Config: Settings; has num_updates and batch_size (designs per rollout, which workers share).
         needs_gradient: The objective must be differentiable; a black box is refused.
+        divided: Settings that are sizes and that workers divide among themselves; the last is the size of the batch
+            whose gradient is averaged.
 
     A file may also export `continues = True`: then init takes one more argument, previous: DiffusionPrior | None, the
     policy of the round before, and starts from it.
@@ -68,6 +70,7 @@ class FineTuner(Protocol):
 
     Config: type[BaseModel]
     needs_gradient: bool
+    divided: tuple[str, ...]
 
     def init(
         self,
@@ -85,6 +88,9 @@ class FineTuner(Protocol):
         """
         ...
 
-    def step(self, state: Any, average_gradients: AverageGradients = keep_gradients) -> Info:
-        """One update, in place."""
+    def step(self, state: Any, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
+        """One update, in place; the batch of a gradient goes forward and backward in `num_pieces` even pieces.
+
+        The update is that of the whole batch (in law, where random numbers are drawn on the way), in less memory.
+        """
         ...

@@ -38,16 +38,17 @@ from plait.finetune._classifier import Classifier
 from plait.finetune._direct_backprop import BackpropState, RolloutConfig, rollout, straight_through
 from plait.finetune.base import Info
 from plait.priors._conditional import Conditional, value_conditions
-from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
+from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients, split_evenly
 from plait.rewards.conservatism import Objective
 
 needs_gradient = False
+divided = ("batch_size",)
 
 
 class Config(RolloutConfig):
     """Settings of CTRL."""
 
-    batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout and worker, all conditions together")
+    batch_size: int = Field(32, ge=1, le=4096, description="designs per rollout: all workers, all conditions")
     num_conditions: int = Field(4, ge=2, le=100, description="quantile bins of the measured values, K")
     condition: int | None = Field(
         None, ge=0, description="bin, from 0 for the lowest, at which the policy is asked for; default the highest"
@@ -145,16 +146,21 @@ def init(
     )
 
 
-def step(state: State, average_gradients: AverageGradients = keep_gradients) -> Info:
-    """One update, in place.
+def step(state: State, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
+    """One update, in place. Pieces of a condition's rollout are rollouts of fewer chains.
 
     Raises:
         RunFailedError: The loss is not finite.
     """
     state.optimiser.zero_grad()
     parameters, shares = state.conditional.trained(), state.classifier.shares.tolist()
+    size = math.ceil(state.config.batch_size / len(shares))
+    sizes = split_evenly(size, min(num_pieces, size))
     rollouts = [
-        _accumulate(state, y, share) for _ in range(state.config.accumulation) for y, share in enumerate(shares)
+        _accumulate(state, y, share * (n / size), n)
+        for _ in range(state.config.accumulation)
+        for n in sizes
+        for y, share in enumerate(shares)
     ]
     average_gradients(parameters)
     grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, state.config.clip))
@@ -163,7 +169,7 @@ def step(state: State, average_gradients: AverageGradients = keep_gradients) -> 
         raise RunFailedError(f"fine-tuning diverged at update {state.step}", hint="lower learning_rate or gamma")
     state.optimiser.step()
     state.step += 1
-    mine = rollouts[state.condition :: len(shares)]
+    mine = [rollout for rollout in rollouts if rollout.condition == state.condition]
     tokens, kl = torch.cat([r.tokens for r in mine]), float(torch.cat([r.kl for r in mine]).mean())
     with torch.no_grad():
         value = state.objective(tokens)
@@ -175,17 +181,17 @@ def step(state: State, average_gradients: AverageGradients = keep_gradients) -> 
 class _Rollout:
     """Designs (n, L), path KL (n,) nats and share of the loss () of one condition."""
 
+    condition: int
     tokens: Tensor
     kl: Tensor
     loss: Tensor
 
 
-def _accumulate(state: State, condition: int, share: float) -> _Rollout:
-    """Roll out one condition, which a `share` of the items has, and add the gradients of its part of the loss."""
+def _accumulate(state: State, condition: int, share: float, n: int) -> _Rollout:
+    """Roll out n chains of one condition, and add the gradients of their `share` of the loss."""
     config = state.config
-    size = math.ceil(config.batch_size / len(state.classifier.shares))
     chains = BackpropState(
-        config=config.model_copy(update={"batch_size": size}),
+        config=config,
         policy=state.conditional.given(condition),
         prior=state.prior,
         objective=state.objective,
@@ -194,9 +200,9 @@ def _accumulate(state: State, condition: int, share: float) -> _Rollout:
         generator=state.generator,
     )
     with torch.autocast(state.generator.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        soft, kl, reported = rollout(chains)
+        soft, kl, reported = rollout(chains, n=n)
     tokens, designs = straight_through(chains.policy, soft)
     log_prob = state.classifier.log_prob(designs)[:, condition]
     loss = share / config.accumulation * (kl - config.gamma * log_prob).mean()
     torch.autograd.backward(loss)
-    return _Rollout(tokens, (kl + reported).detach(), loss.detach())
+    return _Rollout(condition, tokens, (kl + reported).detach(), loss.detach())

@@ -23,6 +23,7 @@ from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
 from plait.rewards.conservatism import Objective, default_kl_weight
 
 needs_gradient = True
+divided = ("batch_size",)
 
 
 class Config(RolloutConfig):
@@ -53,10 +54,10 @@ def init(
     return _direct_backprop.init(config, prior, objective, weight, generator)
 
 
-def step(state: BackpropState, average_gradients: AverageGradients = keep_gradients) -> Info:
+def step(state: BackpropState, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
     """One update, in place.
 
     Raises:
         RunFailedError: The loss is not finite.
     """
-    return _direct_backprop.step(state, average_gradients)
+    return _direct_backprop.step(state, average_gradients, num_pieces)

@@ -39,10 +39,11 @@ from plait.finetune import _rollouts
 from plait.finetune._rollouts import Rollout
 from plait.finetune.base import Info
 from plait.priors._state_values import StateValue
-from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
+from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients, pieces
 from plait.rewards.conservatism import Objective, default_kl_weight, require_yardstick
 
 needs_gradient = False
+divided = ("batch_size", "replay_size", "fit_size")
 
 START_DRAWS = 256
 """Draws of the prior from which the value starts."""
@@ -54,7 +55,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_updates: int = Field(100, ge=1, le=100_000, description="rollouts, each followed by all its fits")
-    batch_size: int = Field(32, ge=1, le=65_536, description="designs per rollout and worker")
+    batch_size: int = Field(32, ge=1, le=65_536, description="designs per rollout, of all workers together")
     prior_fraction: float = Field(0.25, ge=0, lt=1, description="share of a rollout that the prior draws")
     replay_size: int = Field(512, ge=1, le=1_000_000, description="paths kept, the newest")
     num_fits: int = Field(2, ge=1, le=10_000, description="optimiser updates per rollout")
@@ -175,7 +176,7 @@ def init(
     )
 
 
-def step(state: PathState, average_gradients: AverageGradients = keep_gradients) -> Info:
+def step(state: PathState, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
     """One rollout and its fits, in place; Info speaks of the policy's own paths, its loss is in nats squared.
 
     Raises:
@@ -196,7 +197,8 @@ def step(state: PathState, average_gradients: AverageGradients = keep_gradients)
         size = (config.fit_size,)
         rows = torch.randint(len(state.replay.worth), size, generator=state.generator, device=worth.device)
         state.optimiser.zero_grad()
-        losses.append(_accumulate(state, state.replay, rows))
+        parts = pieces(rows, num_pieces)
+        losses.append(sum(_accumulate(state, state.replay, part, len(part) / len(rows)) for part in parts))
         norms.append(_rollouts.update(state.optimiser, config.clip, average_gradients, state.step))
     state.step += 1
     return _rollouts.inform(rollout, judged, sum(losses) / len(losses), sum(norms) / len(norms))
@@ -211,8 +213,8 @@ def imbalance(levels: Tensor, decay: float) -> Tensor:
     return torch.einsum("ij,ijn->n", weights / weights.sum(), squares)
 
 
-def _accumulate(state: PathState, replay: Replay, rows: Tensor) -> float:
-    """Add the gradient of the loss over the paths `rows` (k,); the loss in nats squared.
+def _accumulate(state: PathState, replay: Replay, rows: Tensor, share: float) -> float:
+    """Add a share of the gradient of the loss over the paths `rows` (k,); that share of the loss in nats squared.
 
     The loss is a function of a few numbers per path, whose gradient is taken first; the policy's graph is then built
     one step at a time.
@@ -225,7 +227,7 @@ def _accumulate(state: PathState, replay: Replay, rows: Tensor) -> float:
     values = state.value(state.prior.relax(states[:-1].flatten(0, 1)), number).view(num_steps, -1)
     gained = torch.cat([torch.zeros_like(log_ratio[:1]), log_ratio.cumsum(0)])
     levels = torch.cat([values, replay.worth[None, rows]]) / state.kl_weight - gained
-    loss = imbalance(levels, state.config.subtrajectory_decay).mean()
+    loss = imbalance(levels, state.config.subtrajectory_decay).mean() * share
     (slopes,) = torch.autograd.grad(loss, log_ratio, retain_graph=True)
     loss.backward()  # type: ignore[no-untyped-call]
     for t, slope in enumerate(slopes):

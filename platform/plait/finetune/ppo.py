@@ -22,7 +22,7 @@ What it owes: with a tabular policy, one position per step and a prior whose let
 filling, the optimum is prior * exp(value / kl_weight) / Z exactly. Published code makes one pass per rollout, so that
 its ratio is always 1 and nothing is ever clipped. Known limits: where a step fills several positions, or the prior
 depends on the order, the optimum is the policy of least path KL and only near that law; the variance grows with the
-number of steps.
+number of steps. A worker's advantages are taken over its own chains.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
 from plait.design.records import Dataset
 from plait.finetune import _rollouts
 from plait.finetune._rollouts import Rollout
 from plait.finetune.base import Info
-from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
+from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients, pieces
 from plait.rewards.conservatism import Objective, default_kl_weight, require_yardstick
 
 needs_gradient = False
+divided = ("batch_size",)
 
 
 class Config(BaseModel):
@@ -50,7 +51,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_updates: int = Field(100, ge=1, le=100_000, description="rollouts, each followed by all its epochs")
-    batch_size: int = Field(128, ge=2, le=65_536, description="designs per rollout and worker")
+    batch_size: int = Field(128, ge=2, le=65_536, description="designs per rollout, of all workers together")
     num_epochs: int = Field(2, ge=1, le=100, description="passes over a rollout; 1 leaves every ratio at 1")
     num_minibatches: int = Field(1, ge=1, le=1000, description="optimiser updates per pass, over shares of the chains")
     ratio_clip: float = Field(0.2, gt=0, lt=1, description="how far from 1 a step's probability ratio still counts")
@@ -62,6 +63,12 @@ class Config(BaseModel):
         le=100,
         description="assay standard deviations per nat of path KL; default .2 up to 16 positions, less for longer ones",
     )
+
+    @model_validator(mode="after")
+    def _every_minibatch_has_chains(self) -> Config:
+        if self.num_minibatches > self.batch_size:
+            raise ValueError(f"num_minibatches {self.num_minibatches} is more than batch_size {self.batch_size}")
+        return self
 
 
 @dataclass
@@ -120,7 +127,7 @@ def init(
     )
 
 
-def step(state: PpoState, average_gradients: AverageGradients = keep_gradients) -> Info:
+def step(state: PpoState, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
     """One rollout and its epochs, in place. Info.loss is minus J; Info.grad_norm the mean over optimiser updates.
 
     Raises:
@@ -134,9 +141,10 @@ def step(state: PpoState, average_gradients: AverageGradients = keep_gradients) 
     norms = []
     for _ in range(config.num_epochs):
         order = torch.randperm(config.batch_size, generator=state.generator, device=value.device)
-        for rows in order.chunk(config.num_minibatches):
+        for rows in order.tensor_split(config.num_minibatches):
             state.optimiser.zero_grad()
-            _accumulate(state, rollout, gains, rows)
+            for piece in pieces(rows, num_pieces):
+                _accumulate(state, rollout, gains, piece, len(piece) / len(rows))
             norms.append(_rollouts.update(state.optimiser, config.clip, average_gradients, state.step))
     state.step += 1
     loss = state.kl_weight * rollout.kl.sum(0).mean() - value.mean()
@@ -156,13 +164,13 @@ def advantages(value: Tensor, kl: Tensor, kl_weight: float) -> Tensor:
     return (to_go - to_go.mean(1, keepdim=True)) * len(value) / (len(value) - 1)
 
 
-def _accumulate(state: PpoState, rollout: Rollout, gains: Tensor, rows: Tensor) -> None:
-    """Add the gradient of the clipped objective over the chains `rows` (k,), one step's graph in memory at a time."""
+def _accumulate(state: PpoState, rollout: Rollout, gains: Tensor, rows: Tensor, share: float) -> None:
+    """Add a share of the gradient of the clipped objective over the chains `rows` (k,), one step's graph at a time."""
     low, high = 1 - state.config.ratio_clip, 1 + state.config.ratio_clip
     for number, reference in enumerate(rollout.references):
         mine = state.policy.transition(rollout.states[number, rows], number)
         ratio = (mine.log_prob(rollout.states[number + 1, rows]) - rollout.log_prob[number, rows]).exp()
         gain = gains[number, rows]
         kept = torch.minimum(ratio * gain, ratio.clamp(low, high) * gain)
-        loss = (state.kl_weight * mine.kl(reference.take(rows)) - kept).mean()
+        loss = (state.kl_weight * mine.kl(reference.take(rows)) - kept).mean() * share
         loss.backward()  # type: ignore[no-untyped-call]

@@ -23,7 +23,8 @@ Items are then drawn by weight, so that each gradient is that of plain pre-train
 What it owes: the target law, when the policy is tabular, one position is filled per step, the pool is large and the
 power is 1; the prior's letters may depend on the order of filling. Known limits: with the power below 1 it aims between
 the drawer and the target; where a step fills several positions the chain's law is not what the ELBO bounds. Offline
-data take no part: nobody knows with which probability they were drawn.
+data take no part: nobody knows with which probability they were drawn. Workers divide the pool, and each normalises
+over its own part.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ from plait.design.records import Dataset
 from plait.finetune import _rollouts
 from plait.finetune._rollouts import Rollout
 from plait.finetune.base import Info
-from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients
+from plait.priors.base import AverageGradients, DiffusionPrior, keep_gradients, pieces
 from plait.rewards.conservatism import Objective, ObjectiveValue, default_kl_weight, require_yardstick
 
 needs_gradient = False
+divided = ("batch_size", "pool_size", "fit_size")
 
 
 class Config(BaseModel):
@@ -51,7 +53,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_updates: int = Field(100, ge=1, le=100_000, description="rollouts, each followed by all its fits")
-    batch_size: int = Field(64, ge=1, le=65_536, description="designs per rollout and worker")
+    batch_size: int = Field(64, ge=1, le=65_536, description="designs per rollout, of all workers together")
     source: Literal["policy", "prior"] = Field("policy", description="who draws the designs that are learned from")
     pool_size: int = Field(1024, ge=2, le=10_000_000, description="designs over which weights are normalised")
     min_effective: float = Field(
@@ -137,7 +139,7 @@ def init(
     )
 
 
-def step(state: WeightedMleState, average_gradients: AverageGradients = keep_gradients) -> Info:
+def step(state: WeightedMleState, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1) -> Info:
     """One rollout and its fits, in place. Info.loss is minus the ELBO of the drawn designs, mean over the fits.
 
     Raises:
@@ -153,13 +155,18 @@ def step(state: WeightedMleState, average_gradients: AverageGradients = keep_gra
     losses, norms = [], []
     for _ in range(config.num_fits):
         rows = torch.multinomial(weights, config.fit_size, replacement=True, generator=state.generator)
-        loss = -state.policy.denoising_log_likelihood(state.designs[rows], state.generator).mean()
         state.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(sum(_accumulate(state, part, len(part) / len(rows)) for part in pieces(rows, num_pieces)))
         norms.append(_rollouts.update(state.optimiser, config.clip, average_gradients, state.step))
-        losses.append(float(loss.detach()))
     state.step += 1
     return _rollouts.inform(rollout, judged, sum(losses) / len(losses), sum(norms) / len(norms))
+
+
+def _accumulate(state: WeightedMleState, rows: Tensor, share: float) -> float:
+    """Add a share of the gradient of minus the ELBO of the pool's designs `rows` (k,); that share of it, in nats."""
+    loss = -state.policy.denoising_log_likelihood(state.designs[rows], state.generator).mean() * share
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def effective_weights(log_weights: Tensor, min_effective: float) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+
+from plait.priors.base import Precision
 
 
 class ResidualMlp(nn.Module):
@@ -97,6 +100,7 @@ class Denoiser(nn.Module):
     def __init__(self, backbone: ResidualMlp | DilatedCnn, allowed: Tensor) -> None:
         super().__init__()
         self.backbone = backbone
+        self.precision: Precision = "float32"
         self.register_buffer("allowed", allowed, persistent=False)
         nn.init.zeros_(backbone.leave.weight)
         if backbone.leave.bias is not None:
@@ -107,7 +111,9 @@ class Denoiser(nn.Module):
 
         A condition enters by `shift`, see the backbones.
         """
-        logits: Tensor = self.backbone(x) if shift is None else self.backbone(x, shift)
+        is_half = self.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16) if is_half else nullcontext():
+            logits: Tensor = self.backbone(x) if shift is None else self.backbone(x, shift)
         return logits.to(x.dtype).masked_fill(~self.allowed, -torch.inf).log_softmax(-1)
 
 

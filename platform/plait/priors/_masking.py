@@ -19,7 +19,7 @@ from plait.design.errors import ConfigError, UsageError
 from plait.design.space import DesignSpace
 from plait.priors._backbones import Denoiser
 from plait.priors._transitions import MaskedTransition
-from plait.priors.base import Visit
+from plait.priors.base import Precision, Visit
 
 EXACT_ELBO_POSITIONS = 16
 _ELEMENTS_AT_ONCE = 1 << 17
@@ -231,6 +231,10 @@ class MaskedDiffusion:
             self.log_likelihood(t, m) for t, m in zip(torch.split(tokens, size), torch.split(masks, size), strict=True)
         ]
         return torch.cat(pieces) if pieces else torch.zeros(0, device=tokens.device)
+
+    def compute_in(self, precision: Precision) -> None:
+        """Let the network's convolutions and matrix products run in `precision`, in clones made from now on as well."""
+        self.network.precision = precision
 
     def clone(self, is_trainable: bool) -> MaskedDiffusion:
         """An independent copy with its own weights, frozen unless it is to be trained."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 
 from plait.design.space import DesignSpace
@@ -19,8 +20,21 @@ AverageGradients = Callable[[list[nn.Parameter]], None]
 """Replaces each parameter's .grad by its mean over all workers, in place."""
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 def keep_gradients(parameters: list[nn.Parameter]) -> None:
     """AverageGradients of a single worker: nothing to do."""
+
+
+def split_evenly(total: int, num_parts: int) -> list[int]:
+    """Sizes of `num_parts` parts that differ by one at most, larger ones first; some are 0 where total is smaller."""
+    return [total // num_parts + (part < total % num_parts) for part in range(num_parts)]
+
+
+def pieces(rows: Tensor, num_pieces: int) -> tuple[Tensor, ...]:
+    """Rows (n, ...) in `num_pieces` even pieces, in order; in n pieces where there are fewer rows."""
+    return torch.split(rows, split_evenly(len(rows), min(num_pieces, len(rows))))
 
 
 class Transition(Protocol):
@@ -151,6 +165,13 @@ class DiffusionPrior(Protocol):
 
     def elbo(self, tokens: Tensor, generator: Generator, num_draws: int = 32) -> tuple[Tensor, Tensor]:
         """Lower bound on log p(x) in nats, (n,), and its standard error, (n,)."""
+        ...
+
+    def compute_in(self, precision: Precision) -> None:
+        """Let convolutions and matrix products of the network run in `precision`, in clones made from now on as well.
+
+        Weights, log-probabilities and losses stay float32. It is not saved.
+        """
         ...
 
     def clone(self, is_trainable: bool) -> DiffusionPrior:

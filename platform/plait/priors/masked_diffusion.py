@@ -31,7 +31,7 @@ from plait.design.errors import BadInputError, ConfigError, CorruptArtifactError
 from plait.design.space import DesignSpace
 from plait.priors._backbones import Denoiser, DilatedCnn, ResidualMlp, draw_weights
 from plait.priors._masking import MaskedDiffusion
-from plait.priors.base import AverageGradients, keep_gradients
+from plait.priors.base import AverageGradients, keep_gradients, pieces
 
 LONGEST_MLP = 16
 FEWEST_SEQUENCES = 20
@@ -66,7 +66,7 @@ class Config(BaseModel):
         "one, drawn uniformly (as many steps as free positions; what a step-wise target can be met with exactly)",
     )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="Adam's step size")
-    batch_size: int = Field(128, ge=1, le=65_536, description="sequences per update and worker")
+    batch_size: int = Field(128, ge=1, le=65_536, description="sequences per update, of all workers together")
     num_pretrain_steps: int = Field(1000, ge=0, le=10_000_000, description="updates at most")
     validation_interval: int = Field(50, ge=1, description="updates between two looks at the held-out sequences")
     patience: int = Field(10, ge=1, description="looks without a better held-out ELBO before stopping")
@@ -262,15 +262,24 @@ def pretrain_init(config: Config, prior: MaskedDiffusion, corpus: Tensor, genera
     return state
 
 
-def pretrain_step(state: PretrainState, average_gradients: AverageGradients = keep_gradients) -> PretrainInfo:
-    """One update, in place; looks at the held-out sequences every `validation_interval` updates."""
+def pretrain_step(
+    state: PretrainState, average_gradients: AverageGradients = keep_gradients, num_pieces: int = 1
+) -> PretrainInfo:
+    """One update, in place; looks at the held-out sequences every `validation_interval` updates.
+
+    The batch goes through the network in `num_pieces` pieces, one in memory at a time: the same update up to rounding.
+    """
     config, prior, generator = state.config, state.prior, state.generator
     chosen = torch.randint(len(state.corpus), (config.batch_size,), generator=generator, device=state.corpus.device)
     sizes = prior.draw_sizes(config.batch_size, generator)
     masks = prior.draw_masks(sizes, generator)
-    loss = -(prior.log_likelihood(state.corpus[chosen], masks) / sizes).mean()
     state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss = 0.0
+    for rows in pieces(torch.arange(config.batch_size, device=chosen.device), num_pieces):
+        each = -prior.log_likelihood(state.corpus[chosen[rows]], masks[rows]) / sizes[rows]
+        part = each.mean() * (len(rows) / config.batch_size)
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += float(part.detach())
     parameters = list(prior.network.parameters())
     average_gradients(parameters)
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
@@ -281,7 +290,7 @@ def pretrain_step(state: PretrainState, average_gradients: AverageGradients = ke
             mean.lerp_(new, 1 - decay)
     state.step += 1
     held_out = _look(state) if state.step % config.validation_interval == 0 else math.nan
-    return PretrainInfo(state.step, float(loss.detach()), float(grad_norm), held_out)
+    return PretrainInfo(state.step, loss, float(grad_norm), held_out)
 
 
 def _look(state: PretrainState) -> float:

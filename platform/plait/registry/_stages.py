@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import Row, Select, func, select, update
 
 from plait.campaign.records import OutboxMessage, StageRun
 from plait.registry import audit
@@ -59,6 +59,14 @@ def stages(tx: Transaction, campaign: str, number: int | None = None) -> list[St
     if number is not None:
         query = query.where(t.stage_run.c.round_number == number)
     return [_record(row, campaign) for row in tx.rows(query)]
+
+
+def stage_seconds(tx: Transaction) -> dict[str, tuple[int, float]]:
+    """How many stages of each name were finished, and the seconds they took together."""
+    number, seconds = func.count().label("number"), func.sum(t.stage_run.c.seconds).label("seconds")
+    query = select(t.stage_run.c.stage, number, seconds).select_from(t.stage_run.join(t.campaign))
+    query = query.where(t.campaign.c.project_id == tx.project_id).group_by(t.stage_run.c.stage)
+    return {row.stage: (row.number, row.seconds) for row in tx.rows(query)}
 
 
 def finish_stage(

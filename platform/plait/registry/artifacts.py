@@ -1,4 +1,4 @@
-"""Artifacts on disk, by content: HOME/artifacts/<sha256>/ for model bundles, <sha256>.json for documents.
+"""Artifacts on disk, by content: ROOT/kept/<sha256>/ for model bundles, <sha256>.json for documents.
 
 Everything is written beside its place and renamed into it, so that a crash leaves no half-written artifact.
 """
@@ -11,11 +11,18 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
+from plait.campaign.ports import Kept, Unfinished
 from plait.design.bundles import DESCRIPTION, MANIFEST, TENSORS, bundle_hash, load_bundle
 from plait.design.errors import CorruptArtifactError
+
+FILES = (TENSORS, DESCRIPTION, MANIFEST)
+"""Of a bundle; the manifest last."""
 
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
@@ -39,12 +46,16 @@ class LocalArtifacts:
         if not target.exists():
             beside = self._kept / f".{uuid.uuid4().hex}"
             beside.mkdir(parents=True, mode=0o700)
-            for name in (TENSORS, DESCRIPTION, MANIFEST):
-                shutil.copyfile(directory / name, beside / name)
             try:
+                for name in FILES:
+                    _write(beside / name, (directory / name).read_bytes())
+                _sync(beside)
                 beside.rename(target)
-            except OSError:  # another process kept the same content first
+            except OSError:
                 shutil.rmtree(beside)
+                if not target.exists():  # else another process kept the same content first
+                    raise
+        self._renew(target)
         return sha
 
     def path(self, sha256: str) -> Path:
@@ -53,7 +64,7 @@ class LocalArtifacts:
         Raises:
             CorruptArtifactError: It is not there, or is another one.
         """
-        directory = self._kept / self._checked(sha256)
+        directory = self._kept / checked(sha256)
         if bundle_hash(directory) != sha256:
             raise CorruptArtifactError(
                 f"{directory} differs from its recorded SHA-256", hint="restore it from a backup"
@@ -62,14 +73,19 @@ class LocalArtifacts:
 
     def put_json(self, document: Any) -> str:
         """Keep a JSON document; returns the SHA-256 of its canonical form."""
-        content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        content = canonical(document)
         sha = hashlib.sha256(content).hexdigest()
         target = self._kept / f"{sha}.json"
         if not target.exists():
             self._kept.mkdir(parents=True, exist_ok=True)
             beside = self._kept / f".{uuid.uuid4().hex}"
-            beside.write_bytes(content)
-            os.replace(beside, target)  # noqa: PTH105 - one call, atomic
+            try:
+                _write(beside, content)
+                beside.replace(target)
+            except OSError:
+                beside.unlink(missing_ok=True)
+                raise
+        self._renew(target)
         return sha
 
     def get_json(self, sha256: str) -> Any:
@@ -78,7 +94,7 @@ class LocalArtifacts:
         Raises:
             CorruptArtifactError: It is not there, or differs from its hash.
         """
-        target = self._kept / f"{self._checked(sha256)}.json"
+        target = self._kept / f"{checked(sha256)}.json"
         try:
             content = target.read_bytes()
         except OSError as error:
@@ -87,18 +103,83 @@ class LocalArtifacts:
             raise CorruptArtifactError(f"{target} differs from its recorded SHA-256", hint="restore it from a backup")
         return json.loads(content)
 
+    def kept(self) -> Iterator[Kept]:
+        """Every kept bundle and document, in no order."""
+        for entry in self._kept.iterdir() if self._kept.is_dir() else ():
+            sha = entry.name.removesuffix(".json")
+            if _HASH.match(sha):
+                size = sum(file.stat().st_size for file in entry.iterdir()) if entry.is_dir() else entry.stat().st_size
+                yield Kept(sha, size, datetime.fromtimestamp(entry.stat().st_mtime, UTC))
+
+    def drop(self, sha256: str) -> None:
+        """Remove a bundle or document that nothing refers to; one that is not there is no error."""
+        (self._kept / f"{checked(sha256)}.json").unlink(missing_ok=True)
+        bundle, beside = self._kept / sha256, self._kept / f".{uuid.uuid4().hex}"
+        if bundle.is_dir():
+            bundle.rename(beside)  # gone at once: whoever reads it finds all of it or nothing
+            shutil.rmtree(beside)
+
+    def _renew(self, target: Path) -> None:
+        """What is kept again is new for whoever removes what is old, and it is on the disk when this returns."""
+        os.utime(target)
+        _sync(self._kept)
+
     def scratch(self, key: str) -> Path:
         """A folder for the unfinished work of `key`; kept until drop_scratch, so that work resumes."""
-        directory = self._scratch / re.sub(r"[^A-Za-z0-9_.-]", "_", key)
+        directory = self._scratch / folder_name(key)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
+    def shared(self, key: str) -> str:
+        """The same folder: whoever works on `key` must see this disk."""
+        return str(self.scratch(key))
+
     def drop_scratch(self, key: str) -> None:
         """Remove the unfinished work of `key`."""
-        shutil.rmtree(self._scratch / re.sub(r"[^A-Za-z0-9_.-]", "_", key), ignore_errors=True)
+        shutil.rmtree(self._scratch / folder_name(key), ignore_errors=True)
 
-    @staticmethod
-    def _checked(sha256: str) -> str:
-        if not _HASH.match(sha256):
-            raise CorruptArtifactError(f"'{sha256[:80]}' is not a SHA-256")
-        return sha256
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Unfinished work of every key, in no order."""
+        for folder in self._scratch.iterdir() if self._scratch.is_dir() else ():
+            facts = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
+            changed = max((fact.st_mtime for fact in facts), default=0)
+            size = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
+            yield Unfinished(folder.name, size, datetime.fromtimestamp(changed, UTC))
+
+
+def canonical(document: Any) -> bytes:
+    """A JSON document as the bytes that its hash is of."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def checked(sha256: str) -> str:
+    """A hash that names no other file.
+
+    Raises:
+        CorruptArtifactError: It is no SHA-256.
+    """
+    if not _HASH.match(sha256):
+        raise CorruptArtifactError(f"'{sha256[:80]}' is not a SHA-256")
+    return sha256
+
+
+def folder_name(key: str) -> str:
+    """A key of unfinished work as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", key)
+
+
+def _sync(folder: Path) -> None:
+    """The names in a folder are on the disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk when this returns: the registry will say that it is there."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

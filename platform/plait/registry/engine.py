@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from plait.design.errors import (
     NotFoundError,
     PlaitError,
     RunFailedError,
+    UnreachableError,
     WrongStateError,
 )
 
@@ -26,6 +29,16 @@ DAMAGED = ("file is not a database", "disk image is malformed")
 FULL = ("disk is full", "No space left")
 """What databases say when there is no room."""
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "recursive_triggers": "ON"}
+REACHING = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""How soon a PostgreSQL that no packet reaches is given up (seconds; the last in milliseconds), unless the URL says."""
+SERVER_LIMITS = f"SET lock_timeout = '{BUSY_SECONDS}s'; SET idle_in_transaction_session_timeout = '10min'"
+"""A client that stands still, or a lock that it holds, keeps nobody else waiting for ever."""
 
 
 def parse_url(url: str) -> URL:
@@ -53,6 +66,20 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
+def make_file(url: URL) -> None:
+    """Make the file of a SQLite registry where it is not there, for its owner alone (SQLite's own others may read).
+
+    Raises:
+        NotFoundError: Its folder does not exist or cannot be written.
+    """
+    if (file := sqlite_file(url)) is None:
+        return
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise NotFoundError(f"{file} cannot be written: {error.strerror}", hint="make its folder") from error
+
+
 def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     """An engine whose transactions are safe for read-modify-write.
 
@@ -67,7 +94,7 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
     """
     try:
         if sqlite_file(url) is None:
-            return create_engine(url, pool_pre_ping=True)
+            return _postgresql(url)
         engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_timeout=BUSY_SECONDS)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(
@@ -82,6 +109,18 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    options = {name: value for name, value in REACHING.items() if name not in url.query}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+
+    def prepare(driver_connection: Any, _record: object) -> None:
+        driver_connection.execute(SERVER_LIMITS)
+        driver_connection.commit()
+
+    event.listen(engine, "connect", prepare)
     return engine
 
 
@@ -100,7 +139,8 @@ def explained(url: URL) -> Iterator[None]:
     """Turns what a database says about its own state into errors that say what to do.
 
     Raises:
-        NotFoundError: The database cannot be reached.
+        UnreachableError: PostgreSQL does not answer.
+        NotFoundError: The file cannot be opened.
         WrongStateError: It stayed locked for longer than a minute, or may not be written.
         RunFailedError: The disk is full.
         CorruptArtifactError: The file is no SQLite database, or a damaged one.
@@ -110,15 +150,20 @@ def explained(url: URL) -> Iterator[None]:
     except StatementError as error:
         if isinstance(error.orig, PlaitError):
             raise error.orig from None
-        told = _told(error, url.render_as_string(hide_password=True))
+        told = _told(error, str(error.orig), url)
         if told is None:
             raise
         raise told from error
+    except Exception as error:
+        driver = sys.modules.get("psycopg")  # COPY is the driver's own
+        if driver is None or not isinstance(error, driver.OperationalError):
+            raise
+        raise (_told(error, str(error), url) or _unreachable(url, str(error))) from error
 
 
-def _told(error: StatementError, where: str) -> PlaitError | None:
-    says = str(error.orig)
-    if "locked" in says:
+def _told(error: Exception, says: str, url: URL) -> PlaitError | None:
+    where = url.render_as_string(hide_password=True)
+    if "locked" in says or "lock timeout" in says:
         return WrongStateError(
             f"{where} is busy: another process has been writing for {BUSY_SECONDS} s", hint="try again later"
         )
@@ -129,5 +174,11 @@ def _told(error: StatementError, where: str) -> PlaitError | None:
     if any(words in says for words in DAMAGED):
         return CorruptArtifactError(f"{where} is damaged: {says}", hint="restore it from a backup")
     if isinstance(error, OperationalError) and (error.connection_invalidated or error.statement is None):
-        return NotFoundError(f"{where} cannot be reached: {says}", hint="is the database running?")
+        return _unreachable(url, says)
     return None
+
+
+def _unreachable(url: URL, says: str) -> PlaitError:
+    kind = NotFoundError if sqlite_file(url) else UnreachableError  # a file that is gone does not come back
+    text = f"{url.render_as_string(hide_password=True)} cannot be reached: {says}"
+    return kind(text, hint="is the database running?")

@@ -15,25 +15,32 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Row, select, update
+from sqlalchemy import Engine, Row, Update, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
-from plait.design.errors import WrongStateError
+from plait.campaign.repository import Lease
+from plait.design.errors import PlaitError, WrongStateError
 from plait.registry.engine import reading
+from plait.registry.outages import outlast
 from plait.registry.tables import lease
+from plait.registry.transaction import Transaction
 
 TIME_TO_LIVE = 30.0
 """Seconds that a heartbeat must stand still before a stranger's lease is taken over."""
 
 POLL = 0.5
 """Seconds between two looks at a lease that another one holds."""
+
+RELEASE_PATIENCE = 5.0
+"""Seconds for giving a lease back where the database is away; one that stays stands still and is taken over."""
 
 
 def host_identity() -> str:
@@ -57,6 +64,11 @@ def process_started(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def lost(name: str) -> WrongStateError:
+    """What a process is told that is not the owner any more."""
+    return WrongStateError(f"the lease on '{name}' was lost to another process", hint="run again to go on")
+
+
 class HeldLease:
     """A lease that was won.
 
@@ -65,36 +77,56 @@ class HeldLease:
         token: Grows with every owner; a lower one is stale.
     """
 
-    def __init__(self, engine: Engine, name: str, owner: str, token: int) -> None:
+    def __init__(self, engine: Engine, name: str, owner: str, token: int, on_wait: Callable[[str], None]) -> None:
         self.name, self.token = name, token
-        self._engine, self._owner = engine, owner
+        self._engine, self._owner, self._on_wait = engine, owner, on_wait
 
     @property
     def _is_ours(self) -> Any:
         return (lease.c.name == self.name) & (lease.c.token == self.token) & (lease.c.owner == self._owner)
 
     def check(self) -> None:
-        """Passes while the lease is held.
+        """Passes while the lease is held; waits for a database that is away.
 
         Raises:
             WrongStateError: Another process has taken it over.
+            UnreachableError: The database did not come back.
         """
+        outlast(self._engine.url, self._check, self._on_wait)
+
+    def _check(self) -> None:
         with reading(self._engine).begin() as connection:
             if connection.execute(select(lease.c.token).where(self._is_ours)).first() is None:
-                raise WrongStateError(
-                    f"the lease on '{self.name}' was lost to another process", hint="run again to go on"
-                )
+                raise lost(self.name)
 
     def beat(self) -> bool:
         """Count up the heartbeat; False if the lease was lost."""
-        query = update(lease).where(self._is_ours).values(heartbeat=lease.c.heartbeat + 1)
+        query = update(lease).where(self._is_ours).values(heartbeat=lease.c.heartbeat + 1, beat_at=func.now())
         with self._engine.begin() as connection:
             return connection.execute(query).rowcount > 0
 
     def release(self) -> None:
-        """Give it back; nothing happens if it was lost."""
+        """Give it back; nothing happens if it was lost.
+
+        Raises:
+            UnreachableError: The database is away; the lease stands still and is taken over after its time to live.
+        """
+        outlast(self._engine.url, self._release, self._on_wait, RELEASE_PATIENCE)
+
+    def _release(self) -> None:
         with self._engine.begin() as connection:
             connection.execute(update(lease).where(self._is_ours).values(owner=None))
+
+
+def fence(tx: Transaction, held: Lease) -> None:
+    """Lets a transaction commit only while a lease is held: its row stays locked until then, so nobody takes it over.
+
+    Raises:
+        WrongStateError: Another process has taken it over.
+    """
+    is_ours = (lease.c.name == held.name) & (lease.c.token == held.token) & lease.c.owner.is_not(None)
+    if tx.first(select(lease.c.token).where(is_ours).with_for_update(read=True)) is None:
+        raise lost(held.name)
 
 
 @contextmanager
@@ -106,20 +138,28 @@ def hold(
     Args:
         engine: Of the registry.
         name: What to hold, such as "campaign/brca2".
-        on_wait: Told once, in one sentence, if there is something to wait for.
+        on_wait: Told in one sentence what is waited for: once for an owner, at each try for the database.
         time_to_live: Seconds of silence after which an owner elsewhere counts as dead.
         poll: Seconds between two looks.
     """
     held = _acquire(engine, name, on_wait, time_to_live, poll)
+    with kept(held, time_to_live):
+        yield held
+
+
+@contextmanager
+def kept(held: HeldLease, time_to_live: float = TIME_TO_LIVE) -> Iterator[None]:
+    """Keeps a lease that was won for the block, and gives it back."""
     stop = threading.Event()
     thread = threading.Thread(target=_keep_beating, args=(held, stop, time_to_live / 6), daemon=True)
     thread.start()
     try:
-        yield held
+        yield
     finally:
         stop.set()
         thread.join()
-        held.release()
+        with suppress(PlaitError):  # what the block says comes first
+            held.release()
 
 
 def _keep_beating(held: HeldLease, stop: threading.Event, interval: float) -> None:
@@ -127,12 +167,12 @@ def _keep_beating(held: HeldLease, stop: threading.Event, interval: float) -> No
         try:
             if not held.beat():
                 return
-        except OperationalError:
-            continue  # a busy database; check() tells whether the lease outlived it
+        except SQLAlchemyError:
+            continue  # busy or away; check() tells whether the lease outlived it
 
 
 @dataclass
-class _Watch:
+class Watch:
     """How long this process has itself seen a lease stand still."""
 
     seen: tuple[int, int] | None = None
@@ -148,13 +188,14 @@ class _Watch:
 
 
 def _acquire(engine: Engine, name: str, on_wait: Callable[[str], None], time_to_live: float, poll: float) -> HeldLease:
-    watch, has_said = _Watch(), False
+    watch, has_said, owner = Watch(), False, uuid.uuid4().hex
     while True:
-        row = _look(engine, name)
-        if row.owner is None or _is_dead(row) or watch.look(row, 2 * poll) >= time_to_live:
-            held = _take(engine, row)
-            if held is not None:
-                return held
+        row = outlast(engine.url, partial(look, engine, name), on_wait)
+        if row.owner == owner:  # the answer to taking it was lost
+            return HeldLease(engine, name, owner, row.token, on_wait)
+        if row.owner is None or is_dead(row) or watch.look(row, 2 * poll) >= time_to_live:
+            if outlast(engine.url, partial(_take, engine, row, owner), on_wait):
+                return HeldLease(engine, name, owner, row.token + 1, on_wait)
         elif not has_said:
             has_said = True
             on_wait(
@@ -163,7 +204,8 @@ def _acquire(engine: Engine, name: str, on_wait: Callable[[str], None], time_to_
         time.sleep(poll)
 
 
-def _look(engine: Engine, name: str) -> Row[Any]:
+def look(engine: Engine, name: str) -> Row[Any]:
+    """A lease as it stands; made now if nobody ever held it."""
     dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
     query = select(lease).where(lease.c.name == name)
     with reading(engine).begin() as connection:
@@ -175,25 +217,34 @@ def _look(engine: Engine, name: str) -> Row[Any]:
         return connection.execute(query).one()
 
 
-def _is_dead(row: Row[Any]) -> bool:
+def is_dead(row: Row[Any]) -> bool:
+    """Whether the owner was a process of this host that is gone."""
     is_here: bool = row.host == host_identity()
     return is_here and process_started(row.pid) != row.process_started
 
 
-def _take(engine: Engine, seen: Row[Any]) -> HeldLease | None:
-    """The lease, if it is still as it was seen."""
-    owner, pid = uuid.uuid4().hex, os.getpid()
+def _take(engine: Engine, seen: Row[Any], owner: str) -> bool:
+    """Take the lease, if it is still as it was seen."""
+    with engine.begin() as connection:
+        return connection.execute(taking(seen, owner)).rowcount > 0
+
+
+def taking(seen: Row[Any], owner: str) -> Update:
+    """What takes a lease for this process, if it is still as it was seen."""
+    pid = os.getpid()
     as_seen = (lease.c.name == seen.name) & (lease.c.token == seen.token) & (lease.c.heartbeat == seen.heartbeat)
     as_seen &= lease.c.owner.is_(None) if seen.owner is None else lease.c.owner == seen.owner
-    query = update(lease).where(as_seen)
-    query = query.values(
-        owner=owner,
-        token=seen.token + 1,
-        heartbeat=0,
-        host=host_identity(),
-        pid=pid,
-        process_started=process_started(pid),
-        taken_at=datetime.now(UTC),
+    return (
+        update(lease)
+        .where(as_seen)
+        .values(
+            owner=owner,
+            token=seen.token + 1,
+            heartbeat=0,
+            host=host_identity(),
+            pid=pid,
+            process_started=process_started(pid),
+            taken_at=datetime.now(UTC),
+            beat_at=func.now(),
+        )
     )
-    with engine.begin() as connection:
-        return HeldLease(engine, seen.name, owner, seen.token + 1) if connection.execute(query).rowcount else None

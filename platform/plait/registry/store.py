@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy.engine import URL
 
 from plait.design.errors import NotFoundError
 from plait.registry import audit
-from plait.registry.engine import explained, make_engine, parse_url, reading, sqlite_file
+from plait.registry.claims import LeaseBoard
+from plait.registry.engine import explained, make_engine, make_file, parse_url, reading, sqlite_file
 from plait.registry.leases import HeldLease, hold
+from plait.registry.outages import outlast
 from plait.registry.unit_of_work import SqlUnitOfWork
-from plait.registry.upgrades import check_revision, migrate
+from plait.registry.upgrades import check_revision, current_revision, migrate
+
+T = TypeVar("T")
+
+
+def _say_nothing(text: str) -> None:
+    """Nobody waits for words."""
 
 
 class Registry:
@@ -22,8 +30,8 @@ class Registry:
     Make one by `create` or `open`.
     """
 
-    def __init__(self, url: URL) -> None:
-        self.url = url
+    def __init__(self, url: URL, on_outage: Callable[[str], None] = _say_nothing) -> None:
+        self.url, self._on_outage = url, on_outage
         self._engine = make_engine(url)
 
     @classmethod
@@ -39,18 +47,18 @@ class Registry:
             WrongStateError: It was written by a newer Plait.
         """
         parsed = parse_url(url)
-        if (file := sqlite_file(parsed)) is not None:
-            try:
-                os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own would be readable by others
-            except OSError as error:
-                raise NotFoundError(f"{file} cannot be written: {error.strerror}", hint="make its folder") from error
+        make_file(parsed)
         registry = cls(parsed)
         registry.upgrade()
         return registry
 
     @classmethod
-    def open(cls, url: str) -> Registry:
+    def open(cls, url: str, on_outage: Callable[[str], None] = _say_nothing) -> Registry:
         """Open a registry that exists; whether code and tables agree is what check_version tells.
+
+        Args:
+            url: As in `create`.
+            on_outage: Told, each time anew, that `transact` tries again because the database cannot be reached.
 
         Raises:
             ConfigError: No such kind of database, or its driver is missing.
@@ -60,7 +68,7 @@ class Registry:
         file = sqlite_file(parsed)
         if file is not None and not file.is_file():
             raise NotFoundError(f"there is no registry at {file}", hint="run: plait init")
-        return cls(parsed)
+        return cls(parsed, on_outage)
 
     def upgrade(self) -> None:
         """Bring the tables up to date; a second process waits for the first.
@@ -70,6 +78,20 @@ class Registry:
         """
         with explained(self.url):
             migrate(self.url)
+
+    def downgrade(self, revision: str) -> None:
+        """Bring the tables back to an older revision; this Plait then no longer opens the registry.
+
+        Raises:
+            WrongStateError: Rows would be lost.
+        """
+        with explained(self.url):
+            migrate(self.url, revision)
+
+    def revision(self) -> str | None:
+        """The revision that the tables are at, whatever this Plait needs; None where there is no registry."""
+        with explained(self.url), reading(self._engine).begin() as connection:
+            return current_revision(connection)
 
     def check_version(self) -> None:
         """Passes where code and tables agree.
@@ -87,9 +109,41 @@ class Registry:
 
         Raises:
             WrongStateError: Another process kept the database locked for a minute.
+            UnreachableError: PostgreSQL does not answer.
         """
         with explained(self.url), self._engine.begin() as connection:
             yield SqlUnitOfWork(connection)
+
+    def transact(self, function: Callable[[SqlUnitOfWork], T]) -> T:
+        """What `function` returns, run in a transaction: again from its beginning while the database is away.
+
+        Up to ten minutes, with growing pauses. An answer that was lost on the way back from a commit makes a
+        function run twice, so that the second run must find its own work done, or be refused.
+
+        Raises:
+            WrongStateError: Another process kept the database locked for a minute.
+            UnreachableError: PostgreSQL did not come back.
+        """
+
+        def once() -> T:
+            with self.begin() as uow:
+                return function(uow)
+
+        return outlast(self.url, once, self._on_outage)
+
+    @contextmanager
+    def read(self) -> Iterator[SqlUnitOfWork]:
+        """A transaction that only reads: on SQLite it waits for nobody, and nobody for it.
+
+        Raises:
+            UnreachableError: PostgreSQL does not answer.
+        """
+        with explained(self.url), reading(self._engine).begin() as connection:
+            yield SqlUnitOfWork(connection)
+
+    def lease_board(self) -> LeaseBoard:
+        """A view of all leases, which claims campaigns for a scheduler."""
+        return LeaseBoard(self._engine)
 
     @contextmanager
     def lease(self, name: str, on_wait: Callable[[str], None]) -> Iterator[HeldLease]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
 
 from plait.campaign.records import RoundState
 from plait.registry._columns import (
@@ -22,6 +22,7 @@ from plait.registry._columns import (
     where,
     words,
 )
+from plait.registry._schedule_tables import schedule as schedule
 
 APPEND_ONLY = ("measurement", "audit_event", "dataset_version", "dataset_version_measurement")
 """Tables whose rows triggers keep as they were written."""
@@ -34,6 +35,7 @@ project = Table(
     words(),
     Column("audit_number", Id, nullable=False),
     sha("audit_hash"),
+    Column("max_running", Integer, nullable=True),
     moment(),
     UniqueConstraint("name"),
 )
@@ -295,6 +297,7 @@ lease = Table(
     Column("pid", Id, nullable=True),
     words("process_started", optional=True),
     moment("taken_at", optional=True),
+    moment("beat_at", optional=True),
 )
 outbox = Table(
     "outbox",

@@ -81,21 +81,7 @@ class Transaction:
             return []
         keys = self._reserve(table, len(rows)) if "id" in table.c else []
         full = [{"id": key, **row} for key, row in zip(keys, rows, strict=True)] if keys else rows
-        dialect, names = self.connection.dialect, list(full[0])
-        columns = ", ".join(names)
-        values: list[list[Any]] = []
-        for name in names:
-            process = table.c[name].type.bind_processor(dialect)
-            values.append([row[name] if process is None else process(row[name]) for row in full])
-        lines = list(zip(*values, strict=True))
-        if dialect.name == "sqlite":
-            marks = ", ".join("?" * len(names))
-            self.connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', lines)  # noqa: S608
-            return keys
-        driver: Any = self.connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:
-            for line in lines:
-                copy.write_row(line)
+        bulk_insert(self.connection, table, list(full[0]), [list(row.values()) for row in full])
         return keys
 
     def _reserve(self, table: Table, number: int) -> list[int]:
@@ -104,6 +90,31 @@ class Transaction:
             return list(range(last + 1, last + 1 + number))
         query = text("SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :number)")
         return list(self.connection.execute(query, {"name": f'"{table.name}"', "number": number}).scalars())
+
+
+def bulk_insert(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Many new rows by the fastest way of the database: COPY on PostgreSQL.
+
+    Args:
+        connection: Inside a transaction.
+        table: Where to.
+        names: Its columns, in the order of the values.
+        rows: Their values, as Python holds them; at least one row.
+    """
+    dialect, columns = connection.dialect, ", ".join(names)
+    values: list[Sequence[Any]] = []
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        process = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        values.append(column if process is None else [process(value) for value in column])
+    lines = list(zip(*values, strict=True))
+    if dialect.name == "sqlite":
+        marks = ", ".join("?" * len(names))
+        connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', lines)  # noqa: S608
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:
+        for line in lines:
+            copy.write_row(line)
 
 
 def missing(kind: str, name: object, known: Iterable[object]) -> NotFoundError:

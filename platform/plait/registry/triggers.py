@@ -34,6 +34,20 @@ def create_triggers(connection: Connection) -> None:
                 connection.exec_driver_sql(f"CREATE TRIGGER {name} BEFORE {operation} ON {table} {call}")
 
 
+def wanted_triggers(connection: Connection) -> set[str]:
+    """The names of the triggers that the tables which exist should have."""
+    tables = set(inspect(connection).get_table_names()).intersection(APPEND_ONLY)
+    return {f"{table}_no_{operation.lower()}" for table in tables for operation in _operations(connection)}
+
+
+def existing_triggers(connection: Connection) -> set[str]:
+    """The names of the triggers that are there and switched on."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    if connection.dialect.name != "sqlite":
+        query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'"
+    return set(connection.exec_driver_sql(query).scalars())
+
+
 def drop_triggers(connection: Connection) -> None:
     """Take the triggers away, for a migration that changes rows."""
     on_table = connection.dialect.name != "sqlite"

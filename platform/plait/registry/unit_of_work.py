@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from plait.registry import _campaigns, _closing, _datasets, _designs, _models, _results, _stages, audit
+from plait.registry import (
+    _campaigns,
+    _closing,
+    _datasets,
+    _designs,
+    _models,
+    _results,
+    _scheduling,
+    _stages,
+    audit,
+    leases,
+    references,
+)
 from plait.registry.transaction import Transaction
 
 
@@ -25,8 +37,17 @@ class SqlUnitOfWork(Transaction):
     approvals = _campaigns.approvals
     close_round_into_version = _closing.close_round_into_version
 
+    clock = _scheduling.clock
+    schedules = _scheduling.schedules
+    schedule = _scheduling.schedule
+    put_schedule = _scheduling.put_schedule
+    max_running = _scheduling.max_running
+    set_max_running = _scheduling.set_max_running
+
+    fence = leases.fence
     stage = _stages.stage
     stages = _stages.stages
+    stage_seconds = _stages.stage_seconds
     finish_stage = _stages.finish_stage
     push_outbox = _stages.push_outbox
     outbox = _stages.outbox
@@ -47,3 +68,4 @@ class SqlUnitOfWork(Transaction):
     results = _results.results
 
     audit = audit.record
+    referred = references.referred

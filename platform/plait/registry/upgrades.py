@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
 from plait.design.errors import NotFoundError, WrongStateError
+from plait.registry._columns import metadata
 from plait.registry.engine import make_engine
 
 VERSION_TABLE = "plait_alembic_version"
@@ -21,9 +22,22 @@ def directory() -> Path:
     return installed if installed.is_dir() else here.parents[3] / "migrations"
 
 
+def is_ours(name: str | None, kind: str, parents: object) -> bool:
+    """Whether Alembic may look at a thing in the database: MLflow's tables, say, are nothing to compare with."""
+    return kind != "table" or name in metadata.tables
+
+
 def known_revisions() -> list[str]:
     """Every revision of this code, oldest first: the number that a file in versions/ begins with."""
     return sorted(path.name.split("_")[0] for path in (directory() / "versions").glob("[0-9]*_*.py"))
+
+
+def taken_away(current: str, target: str) -> list[str]:
+    """What each migration between two revisions brought, newest first: the first line that it says of itself."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(directory())).walk_revisions()
+    return [f"{s.revision} ({s.doc})" for s in scripts if target < s.revision <= current]
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -73,16 +87,21 @@ def migrate(url: URL, target: str = "head") -> None:
     engine = make_engine(url, foreign_keys=False)
     try:
         with engine.begin() as connection:
-            _run(engine, connection, target)
+            move(connection, target)
     finally:
         engine.dispose()
 
 
-def _run(engine: Engine, connection: Connection, target: str) -> None:
+def move(connection: Connection, target: str) -> None:
+    """The same inside an open transaction, of an engine that enforces no foreign keys on SQLite.
+
+    Raises:
+        WrongStateError: The database is newer than this code, or `target` cannot hold its rows.
+    """
     from alembic import command  # heavy, and not needed where the registry is up to date
     from alembic.config import Config
 
-    is_sqlite = engine.dialect.name == "sqlite"
+    is_sqlite = connection.dialect.name == "sqlite"
     if not is_sqlite:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": VERSION_TABLE})
     current = current_revision(connection)

@@ -22,6 +22,7 @@ from plait.reporting.method_plots import method_variety, over_optimisation, rewa
 from plait.reporting.outcomes import best_designs, better_word, finite, outcome_word, value_decimals
 from plait.reporting.round_plots import funnel, measured_rounds, proxy_against_measured, round_over_round, round_variety
 from plait.reporting.summary import summary_sentences, with_unit
+from plait.reporting.sweep_plots import sweep_picture, sweep_table
 from plait.reporting.tables import COLLAPSED, design_table, further_table, method_table, rejected_table, round_table
 from plait.reporting.theme import Picture, css_palette, drawing_style, number, percent
 
@@ -59,6 +60,7 @@ def render_report(data: ReportData) -> str:
         progress_note=progress_note(data) if data.aims else "",
         has_designs=bool(best_designs(data, 1)),
         rejected_table=rejected_table(data),
+        sweeps=[(sweep, sweep_table(sweep)) for sweep in data.sweeps],
         pictures={picture.key: picture for picture in _pictures(data)},
     )
 
@@ -74,6 +76,7 @@ def _pictures(data: ReportData) -> list[Picture]:
             pictures += [rewards_by_method(data), method_variety(data)]
         if data.trajectories:
             pictures.append(over_optimisation(data))
+        pictures += [sweep_picture(sweep) for sweep in data.sweeps]
         if data.aims:
             pictures.append(assay_pairs(data))
         if any(summary.sequences for summary in data.rounds):

@@ -163,6 +163,7 @@ class Mixture:
             "unit": self.unit,
             "scale": self.scale,
             "skills": self.skills,
+            "families": list(records),
             "parts": {family: part_description for family, (part_description, _) in records.items()},
             "calibration": None if self.calibration is None else asdict(self.calibration),
         }
@@ -185,7 +186,7 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Mixture:
     require_teaching(dataset)
     warp = fit_warp(dataset.values, config.tilt)
     kept, held_out = held_out_groups(dataset, config.held_out_fraction, generator)
-    families = config.families or (SHORT if dataset.space.length <= SHORT_LENGTH else LONG)
+    families = _families(config, dataset.space)
     trial = _train(config, families, kept, warp.of_dataset(kept), generator)
     whole = Mixture(
         config=config,
@@ -211,6 +212,10 @@ def fit(config: Config, dataset: Dataset, generator: Generator) -> Mixture:
         return replace(judged, parts=kept_parts, weights=say[say > 0], calibration=calibration)
     final = _train(config, counting, dataset, warp.of_dataset(dataset), generator)
     return replace(judged, parts=final, weights=say[say > 0], calibration=calibration)
+
+
+def _families(config: Config, space: DesignSpace) -> tuple[Family, ...]:
+    return config.families or (SHORT if space.length <= SHORT_LENGTH else LONG)
 
 
 def _say(config: Config, skills: Tensor, has_gradients: list[bool]) -> Tensor:
@@ -262,16 +267,18 @@ def load(directory: Path) -> Mixture:
 def from_record(description: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Mixture:
     """What Mixture.save() wrote; an error of Python's own where it does not fit together."""
     record = description["calibration"]
+    config, space = Config.model_validate(description["config"]), DesignSpace.model_validate(description["space"])
+    known: dict[Family, dict[str, Any]] = description["parts"]
     parts: dict[Family, _Part] = {}
-    for family, own in description["parts"].items():
+    for family in description.get("families") or [f for f in _families(config, space) if f in known]:
         arrays = {name.split("/", 1)[1]: t for name, t in tensors.items() if name.startswith(f"{family}/")}
-        parts[family] = _module(family).from_record(own, arrays)
+        parts[family] = _module(family).from_record(known[family], arrays)
     weights = torch.from_numpy(tensors["weights"].copy())
     if len(weights) != len(parts) or not parts:
         raise ValueError("its weights do not fit its families")
     return Mixture(
-        config=Config.model_validate(description["config"]),
-        space=DesignSpace.model_validate(description["space"]),
+        config=config,
+        space=space,
         unit=str(description["unit"]),
         parts=parts,
         weights=weights,

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from plait.design.errors import ConfigError, RowProblem
+from plait.settings.roots import artifact_root, mlflow_root
 from plait.settings.scorers import SCORER_KINDS, AnyScorer, ScorerName
 
 SETTINGS_FILE = "settings.yaml"
@@ -44,9 +45,20 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field(
         "", repr=False, description="MLflow's store, a database or server URL; default HOME/mlflow.db"
     )
-    mlflow_artifacts: Path = Field(Path(), description="MLflow's artifacts; default HOME/mlflow-artifacts")
+    mlflow_artifacts: str = Field(
+        "",
+        description="MLflow's artifacts: an absolute path, a URL (s3://...), or mlflow-artifacts:/folder where its "
+        "server keeps them; default HOME/mlflow-artifacts",
+    )
+    artifact_root: str = Field(
+        "",
+        repr=False,
+        description="models and documents by content: an absolute path or an fsspec URL that every machine of a "
+        "cluster sees (s3://bucket/folder, credentials from the environment); default HOME/artifacts",
+    )
     cache: Path = Field(
-        Path(), description="landscapes fetched for benchmarks; default $XDG_CACHE_HOME/plait, else ~/.cache/plait"
+        Path(),
+        description="what was fetched (landscapes, artifacts); default $XDG_CACHE_HOME/plait or ~/.cache/plait",
     )
     ray_address: str = Field(
         "local", min_length=1, description="local starts an embedded Ray; anything else joins that cluster"
@@ -54,6 +66,13 @@ class Settings(BaseSettings):
     ray_num_cpus: int | None = Field(
         None, ge=1, le=4096, description="logical CPUs of the embedded Ray; default what the machine or a run needs"
     )
+    max_workers: int | None = Field(None, ge=1, le=4096, description="workers of one training on Ray, at most")
+    worker_cpus: float = Field(1.0, gt=0, le=1024, description="CPUs that Ray sets aside for one worker")
+    worker_gpus: float = Field(0.0, ge=0, le=64, description="GPUs that Ray sets aside for one worker; 0 trains on CPU")
+    max_concurrent_trials: int | None = Field(
+        None, ge=1, le=4096, description="trials of one sweep side by side, at most; default what the cluster holds"
+    )
+    max_campaigns: int = Field(1, ge=1, le=1024, description="rounds that one scheduler runs at a time")
     torch_threads: int = Field(
         1, ge=1, le=1024, description="torch threads of one process; designs repeat exactly only at the same number"
     )
@@ -70,7 +89,8 @@ class Settings(BaseSettings):
         defaults = {
             "database_url": f"sqlite:///{home / 'plait.db'}",
             "mlflow_tracking_uri": f"sqlite:///{home / 'mlflow.db'}",
-            "mlflow_artifacts": home / "mlflow-artifacts",
+            "mlflow_artifacts": str(home / "mlflow-artifacts"),
+            "artifact_root": str(home / "artifacts"),
             "cache": _cache_folder(home),
         }
         return {**defaults, **values, "home": home}
@@ -93,7 +113,17 @@ class Settings(BaseSettings):
             raise ValueError("names another database; give sqlite:////absolute/path.db or postgresql://user@host/name")
         return url
 
-    @field_validator("mlflow_artifacts", "cache")
+    @field_validator("artifact_root")
+    @classmethod
+    def _reachable_root(cls, root: str) -> str:
+        return artifact_root(root)
+
+    @field_validator("mlflow_artifacts")
+    @classmethod
+    def _mlflow_root(cls, root: str) -> str:
+        return mlflow_root(root)
+
+    @field_validator("cache")
     @classmethod
     def _absolute_path(cls, path: Path) -> Path:
         if not path.expanduser().is_absolute():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ KEY_TAG = "plait.key"
 ALIAS = "current"
 """Points at the version of a model that was told last (MLflow keeps `latest` for itself)."""
 SCHEMA = "mlflow"
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between tries where MLflow says that its database is away."""
 
 _METRICS_A_BATCH, _PARAMS_A_BATCH = 1000, 100
 _LONGEST_PARAM, _LONGEST_DIGEST = 6000, 36
@@ -34,10 +37,10 @@ class MlflowTracker:
 
     Args:
         tracking_uri: sqlite:////absolute/path.db, postgresql://..., or the URL of an MLflow server.
-        artifact_root: Folder of the artifacts, one folder an experiment; made when first used.
+        artifact_root: Place of the artifacts, one folder an experiment: a path (made when first used) or a URL.
     """
 
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
+    def __init__(self, tracking_uri: str, artifact_root: str) -> None:
         self._uri, self._artifact_root = tracking_uri, artifact_root
 
     def record(self, message: OutboxMessage, artifact: Path | None) -> str:
@@ -51,14 +54,26 @@ class MlflowTracker:
             RunFailedError: MLflow cannot be told; telling again later goes on.
         """
         try:
-            with _quiet():
-                return self._record(message, artifact)
+            return self._outlasting(message, artifact)
         except Exception as error:
             reason = f"{type(error).__name__}: {redacted(' '.join(str(error).split()))[:300]}"
             raise RunFailedError(
                 f"MLflow at {redacted(self._uri)} cannot be told of {message.run_name}: {reason}",
                 hint="correct the setting mlflow_tracking_uri or make the store reachable; nothing else is lost",
             ) from error
+
+    def _outlasting(self, message: OutboxMessage, artifact: Path | None) -> str:
+        """Tell, again where MLflow's database broke off: what was written is found by its key."""
+        for pause in PAUSES:
+            try:
+                with _quiet():
+                    return self._record(message, artifact)
+            except Exception as error:
+                if getattr(error, "error_code", "") != "TEMPORARILY_UNAVAILABLE":
+                    raise
+            time.sleep(pause)
+        with _quiet():
+            return self._record(message, artifact)
 
     def _record(self, message: OutboxMessage, artifact: Path | None) -> str:
         client = self._client
@@ -83,7 +98,7 @@ class MlflowTracker:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # its errors are raised too, and ours to tell
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def _run(self, message: OutboxMessage) -> Any:
@@ -104,9 +119,11 @@ class MlflowTracker:
     def _experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            folder = self._artifact_root / quote(name, safe="")
-            folder.mkdir(parents=True, exist_ok=True)
-            return str(self._client.create_experiment(name, artifact_location=folder.as_uri()))
+            location = f"{self._artifact_root}/{quote(name, safe='')}"
+            if Path(location).is_absolute():
+                Path(location).mkdir(parents=True, exist_ok=True)
+                location = Path(location).as_uri()
+            return str(self._client.create_experiment(name, artifact_location=location))
         if experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)

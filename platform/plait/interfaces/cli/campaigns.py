@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plait.interfaces.cli import scheduling
 from plait.interfaces.cli.homes import outcome_document, outcome_tables
 from plait.interfaces.cli.output import Block, Table, facts, notes, number, plural, when
 from plait.interfaces.cli.session import Session, command, make_group
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     command(group, "list", example="plait campaign list")(list_)
     command(group, "show", example="plait campaign show sites-1")(show)
     command(group, "run", example="plait campaign run sites-1 --rounds 2 --lab splice")(run)
+    scheduling.register_with(group)
     app.add_typer(group)
     group = make_group("round", "Rounds: propose, decide, order, close.")
     command(group, "propose", example="plait round propose sites-1")(propose)
@@ -80,7 +82,13 @@ def show(session: Session, name: Name) -> None:
     table: Block = (["round", "state", "created"], rows)
     session.show(
         found,
-        facts(campaign=name, dataset=found["dataset"], created=when(found["created_at"]), by=found["created_by"]),
+        facts(
+            campaign=name,
+            dataset=found["dataset"],
+            created=when(found["created_at"]),
+            by=found["created_by"],
+            **scheduling.special(found["schedule"]),
+        ),
         *notes(found["notes"]),
         *([table] if rounds else ["no round yet"]),
         f"next: {found['next']}",

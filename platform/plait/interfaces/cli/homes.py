@@ -31,7 +31,8 @@ def init(
     from plait.bootstrap.home import create_home
     from plait.settings import redacted
 
-    with create_home(session.home, database_url=database_url, **session.options) as home:
+    options = session.options if database_url is None else {**session.options, "database_url": database_url}
+    with create_home(session.home, **options) as home:
         database, path = redacted(home.settings.database_url), home.path
     step = "plait data import FILE --dataset NAME --alphabet dna --unit UNIT"
     session.show({"home": path, "database": database, "next": step}, facts(home=path, database=database, next=step))

@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from plait.interfaces.cli import benchmarks, campaigns, data, homes, models
+from plait.interfaces.cli import (
+    benchmarks,
+    campaigns,
+    data,
+    database,
+    doctor,
+    homes,
+    metrics,
+    models,
+    scheduling,
+    score,
+    sweeps,
+)
 from plait.interfaces.cli.session import Session, make_group
 
 
@@ -41,7 +53,7 @@ app = make_group(
     "Active design of biological sequences: a prior, a conservative reward, a batch to the lab, and back.",
     VERSION,
 )
-for room in (homes, data, campaigns, models, benchmarks):
+for room in (homes, doctor, data, campaigns, models, benchmarks, metrics, score, scheduling, sweeps, database):
     room.register(app)
 
 

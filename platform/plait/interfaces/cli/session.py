@@ -25,8 +25,17 @@ GLOBAL_OPTIONS: dict[str, Any] = {
     "actor": Annotated[
         str | None, typer.Option("--actor", metavar="NAME", help="Who acts [PLAIT_ACTOR, else the login name].")
     ],
+    "override": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--override", metavar="NAME=VALUE", help="Any setting of the home, for this call; may be repeated."
+        ),
+    ],
 }
 """Understood before and after every subcommand; the one nearest to the end of the line wins."""
+
+FROM_ELSEWHERE = {"home": "give --home", "scorers": "put scorers into the home's settings.yaml"}
+"""Settings that --override does not take."""
 
 Command: TypeAlias = Callable[..., None]
 
@@ -39,6 +48,7 @@ class Session:
         is_json: --json.
         is_quiet: --quiet.
         actor: --actor, None where it was not given.
+        overrides: --override, by name.
         stdout: Where data goes, whatever libraries print meanwhile.
     """
 
@@ -46,10 +56,15 @@ class Session:
         self.home: Path | None = None
         self.is_json = self.is_quiet = False
         self.actor: str | None = None
+        self.overrides: dict[str, str] = {}
         self.stdout = stdout
 
-    def adopt(self, *, home: Path | None, json: bool, quiet: bool, actor: str | None) -> None:
+    def adopt(
+        self, *, home: Path | None, json: bool, quiet: bool, actor: str | None, override: list[str] | None
+    ) -> None:
         """Take over global options given at one place of the line."""
+        for text in override or ():
+            self.overrides.update([_split(text)])
         self.home, self.actor = home or self.home, self.actor if actor is None else actor
         self.is_json, self.is_quiet = self.is_json or json, self.is_quiet or quiet
 
@@ -63,7 +78,7 @@ class Session:
     @property
     def options(self) -> dict[str, Any]:
         """Settings that this call overrides."""
-        return {} if self.actor is None else {"actor": self.actor}
+        return self.overrides if self.actor is None else {**self.overrides, "actor": self.actor}
 
     @contextmanager
     def open(self, *, create: bool = False) -> Iterator[Home]:
@@ -120,6 +135,24 @@ def _adopt(values: dict[str, Any]) -> Session:
     session: Session = values.pop("context").obj
     session.adopt(**{option: values.pop(option) for option in GLOBAL_OPTIONS})
     return session
+
+
+def _split(text: str) -> tuple[str, str]:
+    """NAME=VALUE in two.
+
+    Raises:
+        UsageError: It is not that, or names what has an option of its own.
+    """
+    from plait.design.errors import UsageError
+    from plait.settings import Settings, redacted
+
+    name, equals, value = text.partition("=")
+    known = [field for field in Settings.model_fields if field not in FROM_ELSEWHERE]
+    if name in FROM_ELSEWHERE:
+        raise UsageError(f"--override does not take {name}", hint=FROM_ELSEWHERE[name])
+    if not equals or name not in known:
+        raise UsageError(f"--override takes NAME=VALUE, not '{redacted(text)}'", hint=f"names are {', '.join(known)}")
+    return name, value
 
 
 def _disguise(call: Command, own: Sequence[inspect.Parameter]) -> None:
