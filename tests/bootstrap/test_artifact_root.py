@@ -1,9 +1,11 @@
 """A campaign whose artifacts lie behind a URL: the same designs as with a folder, found again by another machine."""
 
+import os
 import shutil
 
 import plait
 import pytest
+from plait.bootstrap.database import Database
 from s3fs import S3FileSystem
 
 TINY = {
@@ -50,3 +52,16 @@ def test_one_setting_moves_a_campaign_to_an_object_store(home, s3, tmp_path):
     with plait.open(folder, artifact_root=s3) as there:
         assert there.sample("c-policy", 4).sequences
         assert there.round.propose("c").number == 1
+
+
+def test_gc_leaves_work_that_goes_on_behind_the_url_alone(s3, tmp_path):
+    with plait.open(tmp_path / "home", create=True, artifact_root=s3) as home:
+        folder = home.artifacts.scratch("score-1")
+        (folder / "lock").touch()
+        for path in (folder / "lock", folder):
+            os.utime(path, (1e9, 1e9))
+        S3FileSystem().pipe_file(f"{home.artifacts.shared('score-1')}/scores-000000.arrow", b"of just now")
+        assert Database(home).gc(is_alone=True).unfinished == ()
+        assert S3FileSystem().exists(f"{s3}/scratch/score-1")
+        S3FileSystem().rm(home.artifacts.shared("score-1"), recursive=True)
+        assert [work.key for work in Database(home).gc(is_alone=True).unfinished] == ["score-1"]

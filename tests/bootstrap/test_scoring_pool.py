@@ -168,6 +168,23 @@ def test_bad_rows_refuse_the_pool_or_are_listed_beside_the_output(home, tmp_path
     assert done.rejected.read_text().splitlines()[1] == '3,"sequence","ACGT","length 4, expected 8"'
 
 
+def test_columns_that_csv_cannot_hold_are_no_loss(home, tmp_path):
+    source = tmp_path / "p.parquet"
+    table = pyarrow.table({"sequence": ["ACGTACGT"], "key": pyarrow.array([b"\xff\xfe"], pyarrow.binary(2))})
+    pyarrow.parquet.write_table(table, source)
+    with pytest.raises(BadInputError, match="cannot be written") as caught:
+        home.score(source, tmp_path / "o.csv", model="g", workers=0)
+    assert ".parquet" in caught.value.hint
+    assert not list(tmp_path.glob("*o.csv*"))
+    assert home.score(source, tmp_path / "o.parquet", model="g", workers=0).num_resumed == 1
+
+
+def test_fasta_has_one_column_of_sequences_whatever_it_is_called(home, tmp_path):
+    source = tmp_path / "p.fasta"
+    source.write_text("\n>a\nACGT\nACGT\n")
+    assert home.score(source, tmp_path / "o.csv", model="g", workers=0, sequence_column="seq").num_rows == 1
+
+
 def test_what_cannot_be_done_is_said_before_any_work(home, tmp_path):
     source = write_pool(tmp_path / "p.csv", ["ACGTACGT"])
     for output in (tmp_path / "o.txt", tmp_path / "no" / "o.csv", source, Path("/dev/null.csv/x.csv"), tmp_path):

@@ -166,7 +166,7 @@ def machine(postgres: str, tmp_path: Path) -> Iterator[Machine]:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE ROLE plait SUPERUSER LOGIN")
         connection.execute("CREATE DATABASE plait OWNER plait")
-        connection.execute(made.configs["mlflow_database"]["content"])
+        connection.execute((DEPLOY / made.configs["mlflow_database"]["file"]).read_text())
     yield made
     with psycopg.connect(postgres, autocommit=True) as connection:
         for statement in ("DATABASE plait WITH (FORCE)", "DATABASE mlflow WITH (FORCE)", "ROLE plait"):

@@ -10,6 +10,7 @@ from plait.design.errors import (
     RowProblem,
     RunFailedError,
     StoppedError,
+    StoreError,
     UsageError,
     WrongStateError,
 )
@@ -23,6 +24,7 @@ EXIT_CODES = {
     StoppedError: 4,
     CorruptArtifactError: 5,
     RunFailedError: 5,
+    StoreError: 5,
 }
 
 

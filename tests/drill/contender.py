@@ -24,8 +24,8 @@ def main(url: str, time_to_live: float) -> None:
             _say("won" if held else "lost")
             while (told := sys.stdin.readline().strip()) == "write" and held is not None:
                 try:
-                    held.check()
                     with registry.begin() as uow:
+                        uow.fence(held)
                         uow.audit("contender", "drill.write", line.strip())
                     _say("written")
                 except PlaitError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from disturbing import Watch, moments
-from drilling import Drilled, pretraining
+from drilling import IS_LONG, Drilled, pretraining
 from plait.design.errors import RunFailedError
 from plait.design.records import no_progress
 from plait.execution.local import LocalExecutor
@@ -89,6 +89,7 @@ def test_a_home_whose_disk_fills_up_goes_on_when_there_is_room(sqlite_home, whol
     assert num_refused
 
 
+@pytest.mark.skipif(not IS_LONG, reason="a minute more: make drill")
 def test_mlflow_s_disk_may_fill_up(sqlite_home, whole, disk, tell):
     started = time.monotonic()
     shutil.move(sqlite_home.path / "mlflow.db", disk.path / "mlflow.db")

@@ -1,9 +1,12 @@
 import time
 from statistics import median
 
+import pytest
 from disturbing import kill_again_and_again, moments
+from drilling import databases
 
 
+@pytest.mark.parametrize("home", databases("postgresql"), indirect=True)
 def test_killed_again_and_again_a_campaign_loses_and_doubles_nothing(home, whole, size, tell):
     started = time.monotonic()
     num_kills, resumes = kill_again_and_again(home, moments(whole, size(3, 21), seed=len(home.database_url)))

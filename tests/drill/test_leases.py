@@ -154,7 +154,13 @@ def test_a_clock_an_hour_off_steals_nothing(url, contend, tell):
             time.sleep(0.1)
         assert holder.ask("write") == "written"
         holder.tell("release")
-        assert all(other.ask(name) == "won" and other.tell("release") is None for other in others)
+        for other in others:
+            until = time.monotonic() + 20
+            while other.ask(name) == "lost" and time.monotonic() < until:  # the one before is just letting go
+                other.tell("release")
+                time.sleep(0.05)
+            assert other.ask("write") == "written"
+            other.tell("release")
     what = f"host an hour ahead, and behind, on {database_of(url)}"
     tell("a clock an hour off", what, tries, 0, thefts, time.monotonic() - started, f"early thefts: {thefts}")
     assert thefts == 0

@@ -13,11 +13,11 @@ from typing import Any
 import plait
 import psutil
 import pytest
-from drilling import Drilled, kill
+from drilling import Drilled, kill, write_inputs
 from plait.execution import cluster
 
 NAME = "drill-on-ray"
-SECONDS_TO_NOTICE = 30
+SECONDS_TO_NOTICE = 60
 """For Ray's own processes to notice that their driver is gone."""
 
 
@@ -29,9 +29,12 @@ def _only_long(size) -> None:
 
 def add_campaign(home: Drilled) -> Drilled:
     """One that trains its prior on two workers for a minute or so."""
+    _, config = write_inputs(home.path.parent)
     with plait.open(home.path) as opened:
-        config = opened.campaign.show("drill")["config"]
-        prior = {**config["prior"], "settings": {"num_pretrain_steps": 3000, "num_steps": 16, "width": 48}}
+        prior = {
+            **config["prior"],
+            "settings": {"num_pretrain_steps": 6000, "patience": 1000, "num_steps": 16, "width": 64},
+        }
         opened.campaign.create({**config, "name": NAME, "rounds": 1, "prior": prior, "workers": [2, 0]})
     return home
 
@@ -84,6 +87,7 @@ def family_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_a_killed_worker_costs_one_checkpoint_interval_at_most(home, undisturbed, tell):
     started, process = time.monotonic(), home.start("round", "propose", NAME)
     scratch, kept = wait_for_checkpoint(home, process)
+    time.sleep(3)  # well into the next interval
     victim = next(p for p in family_of(process) if "RayTrainWorker" in " ".join(p.cmdline()))
     victim.kill()
     at, lowest = step_of(scratch), None

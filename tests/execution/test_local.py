@@ -1,16 +1,18 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
 from fit_line import FitLine, read_line
-from plait.design.errors import CorruptArtifactError, RunFailedError
+from plait.design.errors import CorruptArtifactError, RunFailedError, StoreError
 from plait.design.records import no_progress
 from plait.execution.checkpoints import Checkpoint, prune, read_checkpoint, whole_checkpoints, write_checkpoint
 from plait.execution.local import LocalExecutor
 from plait.execution.storage import open_storage
+from s3fs import S3FileSystem
 
 JOB = FitLine()
 
@@ -154,6 +156,21 @@ def test_another_machine_goes_on_from_an_object_store(tmp_path, s3):
     assert open_storage(s3).names("checkpoints") == []
     assert train(tmp_path / "third", FitLine(fail_at=0), storage=s3) == whole
     assert read_line(tmp_path / "third") == read_line(tmp_path / "whole")
+
+
+def test_what_is_out_of_reach_is_not_taken_for_absent(tmp_path, s3, monkeypatch):
+    train(tmp_path / "whole", storage=s3)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreError, match="cannot be used") as caught:
+        open_storage(s3).exists("result")
+    assert "geheim" not in str(caught.value.to_json())
+    with pytest.raises(StoreError):
+        train(tmp_path / "again", storage=s3)
+    S3FileSystem.clear_instance_cache()
 
 
 def test_divergence_is_a_failure(tmp_path):

@@ -89,7 +89,7 @@ def test_interrupted_workers_go_on_to_the_same_end(storage, tmp_path):
     train(FitLine(), whole, 2)
     with pytest.raises((ValueError, threading.BrokenBarrierError)):
         train(FitLine(fail_at=25, fail_on_rank=1), storage, 2)
-    assert whole_checkpoints(storage) == [Checkpoint(25, 2), Checkpoint(24, 2)]
+    assert whole_checkpoints(storage)[:2] == [Checkpoint(25, 2), Checkpoint(24, 2)]
     train(FitLine(), storage, 2)
     assert slopes(storage) == slopes(whole)
 

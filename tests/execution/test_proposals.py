@@ -2,7 +2,7 @@
 
 import pytest
 from climb import LOOKS, ClimbJob, ClimbPlan
-from plait.design.errors import RunFailedError
+from plait.design.errors import RunFailedError, StoreError
 from plait.design.records import no_progress
 from plait.execution.local import LocalExecutor
 from plait.execution.proposals import Generations, Proposals
@@ -83,6 +83,16 @@ def test_a_storage_that_cannot_be_written_is_no_failed_trial(tmp_path):
     (tmp_path / "s").write_text("a file where a folder should be")
     with pytest.raises(RunFailedError, match="sweeping failed: NotADirectoryError"):
         sweep(ClimbPlan(), tmp_path / "s")
+
+
+def test_a_store_that_is_away_is_no_failed_trial(tmp_path):
+    class Away(ClimbPlan):
+        def start(self, trial):
+            raise StoreError("the artifact root is away")
+
+    with pytest.raises(StoreError, match="away"):
+        sweep(Away(), tmp_path / "s")
+    assert sweep(ClimbPlan(), tmp_path / "s") == sweep(ClimbPlan(), tmp_path / "t")
 
 
 def test_finished_trials_are_found_again(tmp_path):

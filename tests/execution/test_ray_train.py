@@ -107,6 +107,27 @@ def test_more_workers_than_cpus_is_said_not_waited_for(executor, tmp_path):
         train(executor, tmp_path, FitLine(), 5)
 
 
+JOINING = """
+import sys, ray
+from plait.design.errors import ConfigError
+from plait.execution import cluster
+from plait.settings import load_settings
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+try:
+    cluster.bring_up(load_settings(sys.argv[1], ray_address="auto"), 4, print, num_gpus=1)
+except ConfigError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(("is_growing", "said"), [("0", "the workers need 4 CPUs, Ray has 1"), ("1", "")])
+def test_a_cluster_that_grows_may_be_small_yet(tmp_path, is_growing, said):
+    environment = {**os.environ, "RAY_enable_autoscaler_v2": is_growing}
+    line = [sys.executable, "-c", JOINING, str(tmp_path)]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1] if done.returncode else "") == (int(bool(said)), said)
+
+
 def test_limits_are_kept_before_anything_runs(tmp_path):
     few = RayExecutor(load_settings(tmp_path / "home", max_workers=2))
     few.require(2)

@@ -4,9 +4,13 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from zipfile import ZIP_LZMA, ZipFile
 
 import plait
 import pytest
+from plait.campaign.schedules import Standing
+from plait.campaign.scheduling import change_standing
+from plait.campaign.stage_runs import scratch_key
 from plait.registry.artifacts import LocalArtifacts
 
 LONG_AGO = time.time() - 30 * 86400
@@ -170,6 +174,79 @@ def test_gc_asks_where_another_registry_may_keep_its_artifacts(campaign, tmp_pat
     assert "--alone" in campaign("gc", *elsewhere, code=2).err
     assert "0 things" in campaign("gc", *elsewhere, "--dry-run").out
     assert "0 things" in campaign("gc", *elsewhere, "--alone").out
+
+
+def test_gc_asks_where_the_registry_is_not_the_home_s_own(campaign, tmp_path):
+    campaign("--home", tmp_path / "other", "init")
+    other = ["--override", f"database_url=sqlite:///{tmp_path / 'other' / 'plait.db'}"]
+    store = LocalArtifacts(campaign.home / "artifacts")
+    store.put_json({"of": "the home"})
+    age(campaign.home / "artifacts")
+    assert "--alone" in campaign("gc", *other, code=2).err
+    assert len(list(store.kept())) == 1
+
+
+def test_gc_takes_the_unfinished_work_of_a_cancelled_round(campaign, tmp_path):
+    with plait.open(campaign.home) as home, home.registry.begin() as uow:
+        made = uow.add_round("c", 1, uow.campaign("c").dataset_version_id, "ada")
+        key = scratch_key(uow.campaign("c"), made.number, "finetune-0")
+    (LocalArtifacts(campaign.home / "artifacts").scratch(key) / "checkpoint").write_text("x")
+    age(campaign.home / "artifacts")
+    assert campaign.json("gc", "--dry-run")["unfinished"] == []
+    with plait.open(campaign.home) as home:  # whoever cancelled it was killed before tidying up
+        change_standing(home.registry, "c", Standing.CANCELLED, "ada")
+    assert [work["key"] for work in campaign.json("gc")["unfinished"]] == [key]
+
+
+def test_a_home_in_use_is_not_restored_into_and_keeps_its_database(campaign, tmp_path):
+    file, other = tmp_path / "b.zip", f"sqlite:///{tmp_path / 'other.db'}"
+    campaign("db", "backup", file)
+    (campaign.home / "deny_list.json").write_text("own")
+    assert "not empty" in campaign("db", "restore", file, "--database-url", other, code=4).err
+    assert not (campaign.home / "settings.yaml").exists()
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_restore_goes_where_it_is_told_and_leaves_a_deny_list_alone(batch, tmp_path):
+    file, new = tmp_path / "b.zip", type(batch)(tmp_path / "new" / "home")
+    (batch.home / "deny_list.json").write_text('{"name": "theirs", "sequences": []}')
+    os.utime(batch.home / "deny_list.json", (0, 0))  # as image builders leave it: before a zip's first year
+    batch("db", "backup", file)
+    new.home.mkdir(parents=True)
+    (new.home / "deny_list.json").write_text("mine")
+    database, store = tmp_path / "r.db", tmp_path / "other disk" / "mlflow.db"
+    line = ["--override", f"database_url=sqlite:///{tmp_path / 'unused.db'}"]
+    line += ["--override", f"mlflow_tracking_uri=sqlite:///{store}"]
+    new("db", "restore", file, "--database-url", f"sqlite:///{database}", *line)
+    assert new.json("campaign", "list")[0]["name"] == "c"
+    assert (new.home / "deny_list.json").read_text() == "mine"
+    assert store.exists()
+    third = type(batch)(tmp_path / "third")
+    third("db", "restore", file)
+    assert (third.home / "deny_list.json").read_bytes() == (batch.home / "deny_list.json").read_bytes()
+
+
+def test_a_home_whose_database_is_away_does_not_move(campaign, tmp_path):
+    file, home = tmp_path / "r.zip", type(campaign)(tmp_path / "new")
+    campaign("db", "export", file)
+    home.home.mkdir()
+    settings = home.home / "settings.yaml"
+    settings.write_text("database_url: postgresql://plait@127.0.0.1:1/plait\n")
+    answer = home("db", "import", file, "--database-url", f"sqlite:///{tmp_path / 'x.db'}", code=4)
+    assert "cannot be reached" in answer.err
+    assert "127.0.0.1:1" in settings.read_text()
+
+
+def test_what_is_no_ordinary_file_is_not_replaced(campaign, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "no ordinary file" in campaign("db", "export", tmp_path / "pipe", code=3).err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_zip_that_is_packed_in_another_way_is_refused(campaign, tmp_path):
+    with ZipFile(tmp_path / "x.zip", "w", ZIP_LZMA) as archive:
+        archive.writestr("manifest.json", "{}")
+    assert "packed in another way" in campaign("db", "import", tmp_path / "x.zip", code=3).err
 
 
 def test_a_round_outlives_restarts_of_postgresql(campaign, expected, unsteady, tmp_path):

@@ -20,7 +20,7 @@ from plait.interfaces.cli.session import Session
 def told(error: BaseException, home, is_json: bool) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     session = Session(out)
-    session.adopt(home=home, json=is_json, quiet=False, actor=None)
+    session.adopt(home=home, json=is_json, quiet=False, actor=None, override=None)
     with redirect_stderr(err):
         code = leave(error, session)
     return code, out.getvalue(), err.getvalue()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from plait.campaign.records import RoundState
-from plait.interfaces.cli.output import aligned, json_text, print_blocks
+from plait.interfaces.cli.output import aligned, facts, json_text, print_blocks
 from plait.interfaces.cli.progress import ProgressBars, ProgressLines, progress_on
 
 
@@ -36,6 +36,11 @@ def test_a_table_that_nobody_looks_at_is_never_cut():
     long = "ACGT" * 100
     text = aligned((["rank", "sequence"], [["1", long], ["10", "A"]]))
     assert text.splitlines() == ["rank  sequence", f"1     {long}", "10    A"]
+
+
+def test_what_somebody_wrote_stays_on_its_line_and_moves_no_cursor():
+    text = aligned((["campaign", "why"], [["c", "one\ntwo \x1b[31m"]])) + facts(reason="one\ntwo\x1b")
+    assert text == "campaign  why\nc         one\\ntwo \\x1b[31m\nreason  one\\ntwo\\x1b"
 
 
 def test_a_terminal_gets_boxes_unless_no_colour_is_wanted(monkeypatch):

@@ -151,6 +151,8 @@ def test_what_is_killed_is_tried_again_and_leaves_nothing_behind(slow):
     scheduler.communicate()
     wait_for(lambda: is_gone(second), 30)
     assert [h for h in slow.json("status")["leases"] if h["is_living"]] == []
+    assert "no scheduler runs" in slow("status").out
+    assert "Traceback" not in (slow.home / "logs" / "s.log").read_text()
     another = slow.start("scheduler", "run")
     third = wait_for(lambda: holder(slow, "campaign/s"))
     another.terminate()
@@ -226,7 +228,9 @@ def test_a_limit_is_set_and_lifted(campaign):
         ("campaign queue c --at soon", 2),
         ("campaign queue c --when never", 2),
         ("campaign pause nobody", 4),
+        ("campaign queue c --at 0001-01-01T00:00+14:00", 3),
         ("scheduler limit 0", 2),
+        ("scheduler limit 99999999999", 2),
         ("scheduler limit few", 2),
         ("scheduler run --max-campaigns 0", 2),
     ],

@@ -1,10 +1,13 @@
 """Artifacts on a disk and behind a URL: the same contract, on a real folder and on a server that speaks S3."""
 
+import itertools
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -82,6 +85,29 @@ def test_what_is_kept_again_is_new_again(store, root, bundle, tmp_path):
         assert {item.kept_at for item in store.kept()} == set(first.values())
     assert [store.put(bundle), store.put_json([1])] == names
     assert all(item.kept_at > first[item.sha256] for item in store.kept())
+
+
+def test_unfinished_work_is_listed_while_checkpoints_come_and_go(tmp_path):
+    store, over = LocalArtifacts(tmp_path), threading.Event()
+
+    def train():
+        for number in itertools.count():
+            if over.is_set():
+                return
+            shutil.rmtree(store.scratch("c") / str(number - 2), ignore_errors=True)
+            folder = store.scratch("c") / str(number) / "part"
+            folder.mkdir(parents=True)
+            (folder / "state").write_text("x")
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert {work.key for work in store.unfinished()} <= {"c"}
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_what_is_not_whole_is_not_kept(store, bundle):

@@ -80,6 +80,15 @@ def test_failures_are_counted_waited_out_and_end(registry, campaign):
         assert survey(uow)[0].is_due
 
 
+def test_a_failure_counts_once_though_the_answer_was_lost(registry, campaign):
+    for _ in range(2):
+        with registry.begin() as uow:
+            counted = note_failure(uow, "c1", "killed", Retrying(), may_pass=True, known=0)
+    assert counted.num_failures == 1
+    with registry.begin() as uow:
+        assert note_failure(uow, "c1", "killed", Retrying(), may_pass=True, known=1).num_failures == 2
+
+
 def test_what_cannot_pass_is_given_up_at_once_and_a_pause_outlives_it(registry, campaign):
     with registry.begin() as uow:
         assert note_failure(uow, "c1", "bad", Retrying(), may_pass=False).standing is Standing.FAILED

@@ -74,7 +74,7 @@ def test_other_databases_are_refused(url):
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password():
-    registry = Registry.open("postgresql://ada:secret@127.0.0.1:1/plait")
+    registry = Registry.open("postgresql://ada:secret@127.0.0.1:1/plait?sslpassword=secret")
     with pytest.raises(NotFoundError) as caught:
         registry.check_version()
     assert "127.0.0.1:1" in caught.value.message

@@ -171,3 +171,11 @@ def test_readings_that_teach_nothing_are_refused(rare):
     for data in (flat, rare.take(np.arange(9))):
         with pytest.raises(BadInputError, match="fitted"):
             sparse.fit(sparse.Config(), data, generator())
+
+
+def test_both_strands_of_an_item_get_one_value(symmetric):
+    fitted = sparse.train(sparse.Config(members=2), symmetric, generator())
+    assert (fitted.letter_effects != 0).any()
+    x = torch.from_numpy(symmetric.tokens)
+    twins = torch.from_numpy(symmetric.space.alphabet.complement_tokens())[x.flip(1)]
+    assert torch.equal(fitted.predict(x).members, fitted.predict(twins).members)

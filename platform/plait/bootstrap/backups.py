@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import zlib
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from plait.bootstrap.home import DENY_LIST
 from plait.design.bundles import MANIFEST, check_bundle
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ABOUT, ARTIFACTS, MLFLOW, MLFLOW_FILES = "backup.json", "artifacts", "mlflow.db", "mlflow-artifacts"
 """Members of a backup beside those of an export; a backup may be imported as one."""
+ENCRYPTED, METHODS = 0x1, (ZIP_STORED, ZIP_DEFLATED)
+"""A bit of a member's flags; how members may be packed."""
 LEVEL = 1
 """Of compression: tensors hardly become smaller."""
 
@@ -50,11 +53,13 @@ def new_zip(file: Path) -> Iterator[ZipFile]:
     Raises:
         BadInputError: It cannot be written there.
     """
+    if file.exists() and not file.is_file():
+        raise BadInputError(f"{file} cannot be written: it is no ordinary file", hint="choose another file")
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as stream:
             beside = Path(stream.name)  # made for its owner alone
             try:
-                with ZipFile(stream, "w", ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+                with ZipFile(stream, "w", ZIP_DEFLATED, compresslevel=LEVEL, strict_timestamps=False) as archive:
                     yield archive
                 beside.replace(file)
             finally:
@@ -79,6 +84,8 @@ def opened_zip(file: Path) -> Iterator[ZipFile]:
     except (BadZipFile, OSError) as error:
         raise BadInputError(f"{file} is no file that Plait has written: {error}") from error
     with archive:
+        if any(member.flag_bits & ENCRYPTED or member.compress_type not in METHODS for member in archive.infolist()):
+            raise BadInputError(f"{file} is no file that Plait has written: it is packed in another way")
         try:
             yield archive
         except (BadZipFile, zlib.error, EOFError) as error:
@@ -154,6 +161,8 @@ def _folder(root: str) -> Path | None:
 def restore(home: Home, file: Path) -> Backup:
     """Fill a new or empty home from a backup; the registry comes last, so that a restore that broke off is repeated.
 
+    A deny list and an MLflow store that the home has already are left as they are.
+
     Raises:
         NotFoundError: There is no such file.
         BadInputError: It is no backup.
@@ -170,10 +179,17 @@ def restore(home: Home, file: Path) -> Backup:
             _put(archive, home.artifacts, sha, members.get(sha, []))
         home.progress("restoring artifacts", len(about["artifacts"]), len(about["artifacts"]), "")
         has_mlflow = _put_mlflow(archive, home, _folder(about["mlflow_artifacts"]))
-        if DENY_LIST in archive.namelist():
-            (home.path / DENY_LIST).write_bytes(archive.read(DENY_LIST))
+        if DENY_LIST in archive.namelist() and not (home.path / DENY_LIST).exists():
+            _write(home.path / DENY_LIST, archive.read(DENY_LIST))
         contents = read_tables(home.settings.database_url, archive)
     return Backup(contents, tuple(about["artifacts"]), has_mlflow)
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(file)
 
 
 def _about(archive: ZipFile) -> dict[str, Any]:
@@ -208,14 +224,15 @@ def _put(archive: ZipFile, artifacts: ArtifactStore, sha: str, names: list[str])
 
 
 def _put_mlflow(archive: ZipFile, home: Home, old_root: Path | None) -> bool:
-    """MLflow's store into the home, looking for its artifacts there; one that is there already is left as it is."""
+    """MLflow's store to where the settings want it, with its artifacts; one that is there already is left as it is."""
     from plait.tracking.local_store import move_artifacts, store_file
 
     store = store_file(home.settings.mlflow_tracking_uri)
     if store is None or store.exists() or MLFLOW not in archive.namelist():
         return False
     root = _folder(home.settings.mlflow_artifacts)
-    with tempfile.TemporaryDirectory(dir=home.path) as folder:
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store.parent) as folder:
         members = [name for name in archive.namelist() if name == MLFLOW or name.startswith(f"{MLFLOW_FILES}/")]
         archive.extractall(folder, members)
         if root is not None and old_root is not None:

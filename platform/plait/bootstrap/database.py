@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plait.bootstrap.verbs import Verbs
-from plait.design.errors import NotFoundError, UsageError, WrongStateError
+from plait.design.errors import NotFoundError, UnreachableError, UsageError, WrongStateError
 
 if TYPE_CHECKING:
     from plait.bootstrap.backups import Backup
@@ -103,6 +103,7 @@ class Database(Verbs):
             BadInputError: It is no export.
             CorruptArtifactError: It was changed after it was written.
             WrongStateError: The registry has rows, or the home's present one has changed since, or is at work.
+            UnreachableError: The home's present database does not answer.
         """
         from plait.bootstrap.backups import opened_zip
         from plait.registry.exchange import read_contents, read_tables
@@ -126,6 +127,8 @@ class Database(Verbs):
             with snapshot(self._home.settings.database_url) as connection:
                 is_same = contents_of(connection) == contents
             running = [held.name for held in self._home.registry.lease_board().look() if held.is_living]
+        except UnreachableError:
+            raise
         except NotFoundError:
             return  # a home without a registry
         if running:
@@ -154,7 +157,9 @@ class Database(Verbs):
             WrongStateError: The home's registry has rows.
         """
         from plait.bootstrap.backups import restore
+        from plait.registry.exchange import refuse_filled
 
+        refuse_filled(self._own_url())  # a home in use does not change its database
         return restore(self._home, Path(file))
 
     def gc(self, *, days: float = 7.0, is_dry: bool = False, is_alone: bool = False) -> Garbage:
@@ -171,7 +176,8 @@ class Database(Verbs):
         from plait.campaign.garbage import collect, find_garbage
 
         root = self._home.settings.artifact_root
-        if not is_alone and not is_dry and not Path(root).is_relative_to(self._home.path):
+        is_own = Path(root).is_relative_to(self._home.path) and self._home.settings.database_url == self._own_url()
+        if not is_alone and not is_dry and not is_own:
             raise UsageError(
                 f"another registry may keep its artifacts in {root} too, and would lose them",
                 hint="add --alone if none does, or --dry-run to look only",
@@ -179,6 +185,12 @@ class Database(Verbs):
         do = find_garbage if is_dry else collect
         now, grace = self._home.ports.clock.now(), max(timedelta(days=days), SHORTEST_GRACE)
         return do(self._home.registry, self._home.artifacts, now, grace)
+
+    def _own_url(self) -> str:
+        """The database that this home has, whatever this one call was told."""
+        from plait.settings import load_settings
+
+        return load_settings(self._home.path, actor=self._home.settings.actor).database_url
 
 
 def reach(home: Path, *, create: bool = False, **options: object) -> Home:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
@@ -35,7 +36,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_follow, daemon=True).start()
     answer = work(request)
-    os.write(answers, json.dumps(answer).encode() + b"\n")
+    with suppress(BrokenPipeError):  # the scheduler is gone
+        os.write(answers, json.dumps(answer).encode() + b"\n")
     if answer.get("code") == INTERRUPTED:  # Ray aborts a process that ends in good order while its threads still run
         os._exit(1)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from plait.bootstrap.round_worker import GRACE
 from plait.campaign.schedules import Retrying, Standing
 from plait.campaign.scheduling import SCHEDULER, Action, note_failure, note_success, survey
+from plait.campaign.stage_runs import tell_if_possible
 from plait.design.errors import PlaitError, UnreachableError, WrongStateError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class _Child:
     claim: Lease
     holding: ExitStack
     began: float
+    num_failures: int
     answer: dict[str, Any] | None = None
 
 
@@ -114,7 +116,16 @@ class Scheduler:
         if ended or time.monotonic() - self._surveyed >= SECONDS_BETWEEN_SURVEYS:
             self._surveyed = time.monotonic()
             self._start_due()
+            if not self._children:
+                self._tell_what_is_left()
         return ended
+
+    def _tell_what_is_left(self) -> None:
+        """What a process that was killed at the end of its round had not told MLflow."""
+        with self._home.registry.read() as uow:
+            is_left = bool(uow.outbox())
+        if is_left:
+            tell_if_possible(self._home.ports)
 
     def _start_due(self) -> None:
         held = {h.name for h in self._board.look() if h.is_living}
@@ -134,8 +145,10 @@ class Scheduler:
                 outlook = next(o for o in survey(uow) if o.campaign == name)
             if not outlook.is_due or outlook.action is None:
                 return
-            process = self._spawn(name, outlook.action)
-            self._children.append(_Child(name, outlook.action, process, claim, holding.pop_all(), time.monotonic()))
+            process, known = self._spawn(name, outlook.action), outlook.schedule.num_failures
+            self._children.append(
+                _Child(name, outlook.action, process, claim, holding.pop_all(), time.monotonic(), known)
+            )
         self._home.progress(name, 0, 1, f"{outlook.action} begins")
 
     def _spawn(self, name: str, action: Action) -> subprocess.Popen[bytes]:
@@ -175,7 +188,8 @@ class Scheduler:
 
         def write(uow: UnitOfWork) -> Schedule:
             if outcome == "failed":
-                return note_failure(uow, name, reason, self._retrying, may_pass=code not in FINAL)
+                may_pass, known = code not in FINAL, child.num_failures
+                return note_failure(uow, name, reason, self._retrying, may_pass=may_pass, known=known)
             if code is None:
                 note_success(uow, name)
             return uow.schedule(name)

@@ -95,12 +95,15 @@ def score_pool(
     from plait.campaign.fingerprints import digest
     from plait.campaign.pool_scoring import plan_scoring
     from plait.lab.pool_chunks import WorkFolder
+    from plait.lab.pool_files import SEQUENCE, kind_of
     from plait.lab.pool_output import check_output
 
     source, output = Path(source).absolute(), Path(output).absolute()
     if batch_size < 1 or (workers is not None and workers < 0):
         raise UsageError("--batch-size is at least 1, --workers at least 0")
     check_output(output, source)
+    if kind_of(source)[0] == "fasta":  # which has no other
+        sequence_column = SEQUENCE
     plan = plan_scoring(home.ports, model, conservatism=conservatism, has_members=members, batch_size=batch_size)
     stamp, content = _stamp_of(source), _hash_of(source)
     key = "score-" + digest([plan.identity, content, source.name, sequence_column, skip_bad_rows])[:24]

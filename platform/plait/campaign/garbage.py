@@ -11,6 +11,7 @@ from plait.campaign.fingerprints import hashes_in
 from plait.campaign.ports import ArtifactStore, Kept, Unfinished
 from plait.campaign.records import RoundState
 from plait.campaign.repository import Repository, UnitOfWork
+from plait.campaign.schedules import Standing
 from plait.campaign.stage_runs import scratch_key
 from plait.design.errors import CorruptArtifactError
 
@@ -41,8 +42,9 @@ class Garbage:
 def find_garbage(repository: Repository, artifacts: ArtifactStore, now: datetime, grace: timedelta) -> Garbage:
     """What no row names, no row's artifact names, no round goes on with, and nobody has touched for a while.
 
-    Every run of 64 hex digits counts as a reference, whatever it is; what was kept after the oldest living lease on a
-    campaign began stays, and so does all unfinished work of leased campaigns and of rounds that are running.
+    Every run of 64 hex digits counts as a reference, whatever it is; what was kept since the oldest living lease on a
+    campaign began, by whichever clock, stays, and so does all unfinished work of leased campaigns and of rounds that
+    are running and not cancelled.
 
     Args:
         repository: The only one whose rows speak of these artifacts.
@@ -55,11 +57,11 @@ def find_garbage(repository: Repository, artifacts: ArtifactStore, now: datetime
     leased = {held.name.removeprefix(RUN) for held in leases}
     named, needed = repository.transact(lambda uow: (uow.referred(), tuple(_needed(uow, leased))))
     reached = _reached(artifacts, named, {kept.sha256 for kept in listed})
-    latest = min([now - grace, *(held.since for held in leases)])
+    latest = min([now, *(held.since for held in leases)]) - grace  # hosts may differ in what time it is
     gone = [kept for kept in listed if kept.sha256 not in reached and kept.kept_at < latest]
-    over = [
-        work for work in artifacts.unfinished() if work.changed_at < now - grace and not work.key.startswith(needed)
-    ]
+    unfinished = list(artifacts.unfinished())
+    touched = {work.key for work in unfinished if work.changed_at >= now - grace}  # here or behind a URL
+    over = [work for work in unfinished if work.key not in touched and not work.key.startswith(needed)]
     return Garbage(tuple(gone), tuple(over), len(listed) - len(gone))
 
 
@@ -99,9 +101,10 @@ def _documents(artifacts: ArtifactStore, hashes: Iterable[str]) -> Iterator[str]
 
 def _needed(uow: UnitOfWork, leased: set[str]) -> Iterator[str]:
     """How the keys of unfinished work begin that somebody may go on with."""
+    schedules = uow.schedules()
     for campaign in uow.campaigns():
         if campaign.name in leased:
             yield scratch_key(campaign, 0, "prior").removesuffix("0-prior")
-        elif campaign.state == RoundState.RUNNING:
+        elif campaign.state == RoundState.RUNNING and schedules[campaign.name].standing is not Standing.CANCELLED:
             yield scratch_key(campaign, uow.rounds(campaign.name)[-1].number, "")
             yield scratch_key(campaign, 0, "prior")

@@ -188,9 +188,22 @@ def note_success(uow: UnitOfWork, name: str) -> None:
         uow.put_schedule(new, "campaign.recovered", SCHEDULER)
 
 
-def note_failure(uow: UnitOfWork, name: str, failure: str, retrying: Retrying, *, may_pass: bool) -> Schedule:
-    """Count a failure: tried again later, or given up with the failure as the reason."""
+def note_failure(
+    uow: UnitOfWork, name: str, failure: str, retrying: Retrying, *, may_pass: bool, known: int | None = None
+) -> Schedule:
+    """Count a failure: tried again later, or given up with the failure as the reason.
+
+    Args:
+        uow: A transaction.
+        name: Of the campaign.
+        failure: In words.
+        retrying: How failures are answered.
+        may_pass: Whether trying again may help.
+        known: Failures in a row when the step began: where more are on record, this one is there already.
+    """
     old = uow.schedule(name, is_locking=True)
+    if known is not None and old.num_failures > known:
+        return old
     count = old.num_failures + 1
     pause = retrying.pause(count) if may_pass else None
     retry_at = None if pause is None else uow.clock() + pause

@@ -200,6 +200,9 @@ class SweepConfig(Section):
     num_samples: int = Field(256, ge=64, le=100_000, description="fresh designs by which a policy is judged")
     pessimism: float = Field(1.0, ge=0, le=10, description="judge's standard deviations subtracted from its mean")
     min_unique: float = Field(0.5, ge=0, le=1, description="floor of the share of distinct designs")
+    min_supported: float = Field(
+        0.25, ge=0, le=1, description="floor of the share of designs that pass constraints and support gate"
+    )
     elbo_quantile: float = Field(
         0.05,
         ge=0,

@@ -104,7 +104,7 @@ class Judge:
         judge, climbed = self._objectives
         value = judge(counted)
         unique, elbo = unique_fraction(items), mean_elbo(prior, tokens, generator)
-        short = self._shortfalls(unique, elbo, bool(passes.any()))
+        short = self._shortfalls(unique, elbo, float(passes.mean()))
         return Look(
             update,
             score=float(value.conservative.mean()),
@@ -119,15 +119,16 @@ class Judge:
             missed=tuple(name for name, share in short.items() if share > 0),
         )
 
-    def _shortfalls(self, unique: float, elbo: float, is_supported: bool) -> dict[str, float]:
+    def _shortfalls(self, unique: float, elbo: float, supported: float) -> dict[str, float]:
         """By what share of each floor a policy misses it."""
         few, unnatural = max(0.0, self.section.min_unique - unique), 0.0
+        lost = max(0.0, self.section.min_supported - supported)
         if self.min_elbo is not None and elbo < self.min_elbo - ELBO_TOLERANCE:
             unnatural = (self.min_elbo - elbo) / max(abs(self.min_elbo), ELBO_TOLERANCE)
         return {
             NOT_DISTINCT: few / self.section.min_unique if few else 0.0,
             NOT_NATURAL: unnatural,
-            NOT_SUPPORTED: float(not is_supported),
+            NOT_SUPPORTED: lost / self.section.min_supported if lost else float(supported == 0),
         }
 
 

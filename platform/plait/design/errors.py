@@ -130,3 +130,7 @@ class RunFailedError(PlaitError):
 
     exit_code = 5
     code = "run_failed"
+
+
+class StoreError(RunFailedError):
+    """What lies behind a URL cannot be reached or used now; the same call may succeed later."""

@@ -34,6 +34,8 @@ def is_up() -> bool:
 def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_gpus: float = 0) -> None:
     """Connect to a Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs; one that is up is used as it is.
 
+    A cluster with an autoscaler (version 2, as KubeRay's) may be smaller: it grows for what waits.
+
     Raises:
         ConfigError: The cluster is too small, or cannot be reached.
         RunFailedError: The embedded Ray does not start.
@@ -48,6 +50,9 @@ def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_
         ray.shutdown()
     if not ray.is_initialized():
         _start(settings, num_cpus, say) if is_local else _join(settings.ray_address, say)
+    is_small = _num_cpus() < num_cpus or _num("GPU") < num_gpus
+    if is_small and not is_local and _can_grow():
+        return
     if _num_cpus() < num_cpus:
         raise ConfigError(
             f"the workers need {num_cpus} CPUs, Ray has {_num_cpus()}",
@@ -95,6 +100,12 @@ def _join(address: str, say: Callable[[str], None]) -> None:
         raise ConfigError(
             f"no Ray cluster answers at {redacted(address)}: {error}", hint="correct ray_address, or set it to local"
         ) from error
+
+
+def _can_grow() -> bool:
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2(fetch_from_server=True))
 
 
 def _num_cpus() -> int:

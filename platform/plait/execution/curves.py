@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from plait.design.errors import StoreError
 from plait.execution.storage import Storage
 
 CURVES = "curves"
@@ -71,7 +72,7 @@ def last_line(storage: Storage) -> tuple[int, dict[str, float]]:
     try:
         newest = storage.names(CURVES)[-1]
         record = json.loads(storage.read(f"{CURVES}/{newest}").splitlines()[-1])
-    except (IndexError, OSError):  # there is none, or it is cut back just now
+    except (IndexError, OSError, StoreError):  # there is none, it is cut back just now, or out of reach
         return 0, {}
     return int(record.pop("step")), record
 

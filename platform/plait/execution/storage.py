@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from plait.design.errors import PlaitError, StoreError
 from plait.execution.files import write_atomically
+from plait.settings import redacted
 
 COMPLETE = ".complete"
 """Ends the name of the file that is written after all files of a folder on an object store."""
 
 
 class Storage(Protocol):
-    """Files by relative names with slashes; picklable, so that every worker opens the same place."""
+    """Files by relative names with slashes; picklable, so that every worker opens the same place.
+
+    Behind a URL every method raises StoreError where the place cannot be reached: nothing is taken for absent then.
+    """
 
     root: str
 
@@ -104,41 +111,64 @@ class UrlStorage:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    @property
-    def _files(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The file system; what its driver raises becomes an error of ours. FileNotFoundError has a meaning and stays.
+
+        Raises:
+            StoreError: The place cannot be reached.
+        """
         import fsspec
 
-        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
+        try:
+            yield fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
+        except (PlaitError, FileNotFoundError):
+            raise
+        except Exception as error:
+            said = redacted(" ".join(str(error).split())) or type(error).__name__
+            raise StoreError(f"{self.root} cannot be used: {said}", hint="see that it is up, and run again") from error
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
     def write(self, name: str, content: bytes) -> None:
         """Put one object."""
-        self._files.pipe_file(self._path(name), content)
+        with self._opened() as files:
+            files.pipe_file(self._path(name), content)
 
     def read(self, name: str) -> bytes:
         """Get one object."""
-        content: bytes = self._files.cat_file(self._path(name))
+        with self._opened() as files:
+            content: bytes = files.cat_file(self._path(name))
         return content
 
     def exists(self, name: str) -> bool:
         """Whether there is such an object, or a folder of which everything was put."""
-        return any(self._files.isfile(self._path(found)) for found in (name, name + COMPLETE))
+        return self._is_object(name) or self._is_object(name + COMPLETE)
+
+    def _is_object(self, name: str) -> bool:
+        """Unlike isfile() of a file system, this does not take an outage for a no."""
+        with self._opened() as files:
+            try:
+                return bool(files.info(self._path(name))["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def names(self, folder: str) -> list[str]:
         """Names of the objects in a folder."""
-        try:
-            found = self._files.ls(self._path(folder), detail=False)
-        except FileNotFoundError:
-            return []
+        with self._opened() as files:
+            try:
+                found = files.ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return []
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def remove(self, name: str) -> None:
         """Remove objects; the word that a folder is complete goes first."""
-        for found in (name + COMPLETE, name):
-            if self._files.exists(self._path(found)):
-                self._files.rm(self._path(found), recursive=True)
+        with self._opened() as files:
+            for found in (name + COMPLETE, name):
+                if files.exists(self._path(found)):
+                    files.rm(self._path(found), recursive=True)
 
     def put(self, directory: Path, name: str) -> None:
         """Put all files, then the word that they are complete."""

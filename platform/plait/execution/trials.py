@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 
 from plait.campaign.sweep_ports import OUTCOME, SweepPlan, Trial, TrialOutcome
+from plait.design.errors import StoreError
 from plait.execution.curves import CURVES, read_curves
 from plait.execution.loop import RESULT, SECONDS_BETWEEN_CHECKPOINTS, Worker, reason_of, run_worker
 from plait.execution.storage import Storage, open_storage
@@ -49,6 +50,7 @@ def run_trial(
 
     Raises:
         OSError: The storage cannot be used.
+        StoreError: The storage or the artifacts cannot be reached.
     """
     if (known := find_outcome(root, trial)) is not None:
         return known
@@ -59,7 +61,7 @@ def run_trial(
     _clear_if_other(storage, trial)
     try:
         outcome = _train(plan, trial, storage, seconds_between_checkpoints)
-    except OSError:
+    except (OSError, StoreError):
         raise
     except Exception as error:
         outcome = TrialOutcome(trial, error=reason_of(error)[0])

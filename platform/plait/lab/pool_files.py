@@ -156,7 +156,7 @@ class _Skipped:
 
     def __init__(self, num_columns: int) -> None:
         self.rows: list[int] = []
-        self._num_columns, self._problems, self._num_told = num_columns, list[RowProblem](), 0
+        self._num_columns, self._problems = num_columns, list[RowProblem]()
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
         self.rows.append(row.number)
@@ -167,8 +167,7 @@ class _Skipped:
 
     def new_problems(self) -> tuple[RowProblem, ...]:
         """Those that were not told yet."""
-        problems = tuple(self._problems[self._num_told :])
-        self._num_told += len(problems)
+        problems, self._problems = tuple(self._problems), []
         return problems
 
 
@@ -223,9 +222,9 @@ def _fasta_parts(open_stream: Callable[[], pa.NativeFile], path: Path) -> Iterat
             rest = text[end:]
             if len(rest) > 4 * BLOCK_BYTES:
                 raise BadInputError(f"a record of {path.name} is longer than {4 * BLOCK_BYTES // 2**20} MB")
-            if end:
+            if text[:end].strip():
                 yield _records(text[:end], row, path)
-                row += text.count(b"\n", 0, end)
+            row += text.count(b"\n", 0, end)
     if rest.strip():
         yield _records(rest, row, path)
 

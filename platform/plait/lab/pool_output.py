@@ -53,6 +53,9 @@ def join_chunks(folder: WorkFolder, pool: Pool, path: Path, say: Callable[[int],
         pool: What was parsed.
         path: .parquet or .csv.
         say: Is told how many rows are written.
+
+    Raises:
+        BadInputError: A column is of a type that .csv cannot hold.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     num_written = 0
@@ -68,6 +71,9 @@ def join_chunks(folder: WorkFolder, pool: Pool, path: Path, say: Callable[[int],
                 num_written += table.num_rows
                 say(num_written)
         beside.replace(path)
+    except pa.ArrowException as error:  # bytes, which CSV cannot hold
+        reason = " ".join(str(error).split())
+        raise BadInputError(f"{path} cannot be written: {reason}", hint="give .parquet; the scores are kept") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -57,7 +57,10 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise BadInputError(f"the time {value} has no timezone", hint="give one, such as UTC")
-        moment = value.astimezone(UTC)
+        try:
+            moment = value.astimezone(UTC)
+        except OverflowError:
+            raise BadInputError(f"the time {value} is none in UTC", hint="give one of the years 1 to 9999") from None
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:

@@ -12,6 +12,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
@@ -107,9 +108,9 @@ class LocalArtifacts:
         """Every kept bundle and document, in no order."""
         for entry in self._kept.iterdir() if self._kept.is_dir() else ():
             sha = entry.name.removesuffix(".json")
-            if _HASH.match(sha):
-                size = sum(file.stat().st_size for file in entry.iterdir()) if entry.is_dir() else entry.stat().st_size
-                yield Kept(sha, size, datetime.fromtimestamp(entry.stat().st_mtime, UTC))
+            if _HASH.match(sha) and (facts := _facts(entry)):
+                size = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
+                yield Kept(sha, size, datetime.fromtimestamp(facts[0].st_mtime, UTC))
 
     def drop(self, sha256: str) -> None:
         """Remove a bundle or document that nothing refers to; one that is not there is no error."""
@@ -141,10 +142,10 @@ class LocalArtifacts:
     def unfinished(self) -> Iterator[Unfinished]:
         """Unfinished work of every key, in no order."""
         for folder in self._scratch.iterdir() if self._scratch.is_dir() else ():
-            facts = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
-            changed = max((fact.st_mtime for fact in facts), default=0)
-            size = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
-            yield Unfinished(folder.name, size, datetime.fromtimestamp(changed, UTC))
+            if facts := _facts(folder):
+                changed = max(fact.st_mtime for fact in facts)
+                size = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
+                yield Unfinished(folder.name, size, datetime.fromtimestamp(changed, UTC))
 
 
 def canonical(document: Any) -> bytes:
@@ -166,6 +167,16 @@ def checked(sha256: str) -> str:
 def folder_name(key: str) -> str:
     """A key of unfinished work as the name of a folder."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", key)
+
+
+def _facts(path: Path) -> list[os.stat_result]:
+    """Of a file, or a folder and all that is in it; nothing of what vanishes meanwhile."""
+    inside = (Path(place, name) for place, folders, files in os.walk(path) for name in (*folders, *files))
+    facts = []
+    for found in (path, *inside):
+        with suppress(FileNotFoundError):
+            facts.append(found.stat())
+    return facts
 
 
 def _sync(folder: Path) -> None:

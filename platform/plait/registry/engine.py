@@ -22,6 +22,7 @@ from plait.design.errors import (
     UnreachableError,
     WrongStateError,
 )
+from plait.settings import redacted
 
 BUSY_SECONDS = 60
 DAMAGED = ("file is not a database", "disk image is malformed")
@@ -55,7 +56,7 @@ def parse_url(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise ConfigError(
-            f"a registry cannot live in '{parsed.render_as_string()}'",
+            f"a registry cannot live in '{_shown(parsed)}'",
             hint="use sqlite:////absolute/path/plait.db or postgresql://user@host/database",
         )
     return parsed
@@ -162,7 +163,7 @@ def explained(url: URL) -> Iterator[None]:
 
 
 def _told(error: Exception, says: str, url: URL) -> PlaitError | None:
-    where = url.render_as_string(hide_password=True)
+    where = _shown(url)
     if "locked" in says or "lock timeout" in says:
         return WrongStateError(
             f"{where} is busy: another process has been writing for {BUSY_SECONDS} s", hint="try again later"
@@ -180,5 +181,9 @@ def _told(error: Exception, says: str, url: URL) -> PlaitError | None:
 
 def _unreachable(url: URL, says: str) -> PlaitError:
     kind = NotFoundError if sqlite_file(url) else UnreachableError  # a file that is gone does not come back
-    text = f"{url.render_as_string(hide_password=True)} cannot be reached: {says}"
-    return kind(text, hint="is the database running?")
+    return kind(f"{_shown(url)} cannot be reached: {' '.join(says.split())}", hint="is the database running?")
+
+
+def _shown(url: URL) -> str:
+    """A URL without its secrets, wherever in it they are."""
+    return redacted(url.render_as_string())

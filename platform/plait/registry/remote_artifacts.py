@@ -21,7 +21,7 @@ from typing import Any
 
 from plait.campaign.ports import Kept, Unfinished
 from plait.design.bundles import MANIFEST, bundle_hash, check_bundle
-from plait.design.errors import CorruptArtifactError, NotFoundError, PlaitError, RunFailedError
+from plait.design.errors import CorruptArtifactError, NotFoundError, PlaitError, StoreError
 from plait.registry.artifacts import FILES, LocalArtifacts, canonical, checked, folder_name
 from plait.settings import redacted
 
@@ -47,7 +47,7 @@ class RemoteArtifacts:
         Raises:
             CorruptArtifactError: The bundle does not match its manifest.
             NotFoundError: The root does not exist.
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         sha = self._local.put(directory)
         with self._writing():
@@ -60,7 +60,7 @@ class RemoteArtifacts:
 
         Raises:
             CorruptArtifactError: It is missing, or is another one.
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         if not _has_bundle(local := self._local, sha256):
             self._fetch(checked(sha256), local)
@@ -71,7 +71,7 @@ class RemoteArtifacts:
 
         Raises:
             NotFoundError: The root does not exist.
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         sha, content = self._local.put_json(document), canonical(document)
         with self._writing():
@@ -83,7 +83,7 @@ class RemoteArtifacts:
 
         Raises:
             CorruptArtifactError: It is missing, or differs from its hash.
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         if _has_document(local := self._local, sha256):
             return local.get_json(sha256)
@@ -101,7 +101,7 @@ class RemoteArtifacts:
         """Every whole bundle and every document behind the URL, in no order.
 
         Raises:
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         with self._reaching():
             found = self._files.find(f"{self.root}/kept", detail=True)
@@ -121,7 +121,7 @@ class RemoteArtifacts:
         """Remove a bundle or document that nothing refers to, here too; one that is not there is no error.
 
         Raises:
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         self._local.drop(sha256)
         bundle = f"{self.root}/kept/{checked(sha256)}"
@@ -142,7 +142,7 @@ class RemoteArtifacts:
         """Remove the unfinished work of `key`, here and behind the URL.
 
         Raises:
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         self._local.drop_scratch(key)
         url = self.shared(key)
@@ -154,7 +154,7 @@ class RemoteArtifacts:
         """Unfinished work of every key, on this machine and behind the URL, in no order.
 
         Raises:
-            RunFailedError: The root cannot be reached.
+            StoreError: The root cannot be reached.
         """
         yield from self._local.unfinished()
         works: dict[str, list[tuple[int, datetime]]] = {}
@@ -223,7 +223,7 @@ class RemoteArtifacts:
             raise
         except Exception as error:
             reason = redacted(" ".join(str(error).split())) or type(error).__name__
-            raise RunFailedError(
+            raise StoreError(
                 f"the artifact root {self.root} cannot be used: {reason}",
                 hint="see that it is up and that the credentials are in the environment, and run again",
             ) from error

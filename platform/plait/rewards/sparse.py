@@ -13,7 +13,8 @@ predicts the items its bootstrap left out best.
 
 What it owes: nothing but its held-out record. Its strength are rare motifs in a large alphabet, where a thousand
 readings name single elements; motifs of few letters are everywhere, so that the presence of a pair says little (the
-reward model motifs is made for those). Pairs are looked for on the given strand, in a strand-symmetric space on both.
+reward model motifs is made for those). Pairs are looked for on the given strand, in a strand-symmetric space on both;
+letters at positions there on the strand that stands for the item.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class SparseSurrogate:
     def _fitted(self, tokens: NDArray[np.int64]) -> Numbers:
         """Members' values on the scale of the fit, (m, n)."""
         size, length = self.space.alphabet.size, self.space.length
+        tokens = self.space.canonical(tokens)  # the strand whose positions were learnt
         pairs = self.pair_effects @ _pairs_of(self.space, tokens, self.pairs).astype(np.float32)
         flat = torch.from_numpy(self.letter_effects.reshape(len(self.intercepts), -1).T.copy())
         where = torch.from_numpy(tokens + size * np.arange(length))

@@ -46,7 +46,7 @@ def _sqlite(uri: str) -> str:
         raise NotFoundError(f"there is no folder {file.parent}", hint="make it, or correct mlflow_tracking_uri")
     if not file.exists():
         return "SQLite, made when the first run is told"
-    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=SECONDS)
+    connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=SECONDS)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     finally:

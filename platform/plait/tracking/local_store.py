@@ -19,7 +19,8 @@ def store_file(tracking_uri: str) -> Path | None:
 
 def copy_store(file: Path, target: Path) -> None:
     """A copy of the store as it is at one moment, whoever writes meanwhile (SQLite's online backup)."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+    place = f"{file.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(place, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
 
 

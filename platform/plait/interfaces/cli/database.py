@@ -50,7 +50,7 @@ def _database(session: Session, *, create: bool = False, **options: Any) -> Iter
 
     with (
         progress_on(sys.stderr, is_quiet=session.is_quiet) as progress,
-        reach(session.path, create=create, progress=progress, **session.options, **options) as home,
+        reach(session.path, create=create, progress=progress, **session.options | options) as home,
     ):
         yield home.database
 

@@ -92,7 +92,7 @@ def _problem_table(problems: tuple[RowProblem, ...]) -> str:
     rows = []
     for p, num in lines[:NUM_PROBLEMS_SHOWN]:
         alike = f" ({plural(num, 'row')} like this)" if num > 1 else ""
-        rows.append([str(p.row), _one_line(p.column), _one_line(p.value), _one_line(p.reason) + alike])
+        rows.append([str(p.row), p.column, p.value, p.reason + alike])
     text = aligned((["row", "column", "value", "reason"], rows))
     more = sum(num for _, num in lines[NUM_PROBLEMS_SHOWN:])
     return text + (f"and {plural(more, 'more problem')}; --json lists all\n" if more > 0 else "")
@@ -109,11 +109,6 @@ def _collapsed(problems: list[RowProblem]) -> list[tuple[RowProblem, int]]:
             lines.append((p, counts[cell] if is_many else 1))
         told.add(cell)
     return lines
-
-
-def _one_line(text: str) -> str:
-    """Text from a file, safe on a terminal."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _log(error: BaseException, session: Session) -> Path:

@@ -78,7 +78,7 @@ def print_blocks(stream: TextIO, blocks: Iterable[Block]) -> None:
 
 def aligned(table: Table) -> str:
     """A table as columns that are two blanks apart; never cut, however narrow the terminal."""
-    headers, rows = table
+    headers, rows = table[0], [[one_line(cell) for cell in row] for row in table[1]]
     widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [headers, *rows]]
     return "".join(f"{line.rstrip()}\n" for line in lines)
@@ -93,15 +93,20 @@ def _print_box(stream: TextIO, table: Table) -> None:
     headers, rows = table
     box = Box(*headers, box=SIMPLE_HEAD, header_style="bold")
     for row in rows:
-        box.add_row(*(Text(cell) for cell in row))
+        box.add_row(*(Text(one_line(cell)) for cell in row))
     Console(file=stream).print(box)
 
 
 def facts(**values: object) -> str:
     """Name and value, one a line, aligned; empty values are left out."""
-    told = {name.replace("_", " "): str(value) for name, value in values.items() if value not in (None, "")}
+    told = {name.replace("_", " "): one_line(str(value)) for name, value in values.items() if value not in (None, "")}
     width = max(map(len, told), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in told.items())
+
+
+def one_line(text: str) -> str:
+    """Text that somebody else wrote, safe on a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def number(value: float | None) -> str:

@@ -18,6 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A campaign.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the change.")]
 NONE = "none"
 FAILED = 5
+MOST_AT_A_TIME = 1024
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,8 @@ def run(
     session: Session,
     once: Annotated[bool, typer.Option("--once", help="End when nothing more is due now.")] = False,
     max_campaigns: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=1024, help="Rounds at a time [setting max_campaigns].")
+        int | None,
+        typer.Option(metavar="N", min=1, max=MOST_AT_A_TIME, help="Rounds at a time [setting max_campaigns]."),
     ] = None,
     max_failures: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="In a row, until a campaign is given up.")
@@ -74,9 +76,7 @@ def limit(
     number: Annotated[str, typer.Argument(metavar="N", help="Rounds at a time over all schedulers, or none.")],
 ) -> None:
     """Limit how many rounds all schedulers of this home run at a time."""
-    most = _parsed(number, int, "N", "a whole number from 1, or none")
-    if most is not None and most < 1:
-        most = _parsed("", int, "N", "a whole number from 1, or none")
+    most = _parsed(number, _limit, "N", f"a whole number from 1 to {MOST_AT_A_TIME}, or none")
     with session.open() as home:
         home.scheduling.limit(most)
     session.show({"max_running": most}, f"rounds at a time: {'no limit' if most is None else most}")
@@ -93,7 +93,7 @@ def status(session: Session) -> None:
     holders = [h for h in found["leases"] if not h["name"].startswith("claim/")]
     if holders:
         blocks += ["", "At work", (["lease", "process", "host", "since", "heard of"], [_holder(h) for h in holders])]
-    if not found["schedulers"]:
+    if not any(scheduler["is_living"] for scheduler in found["schedulers"]):
         blocks += ["", "no scheduler runs; start one: plait scheduler run"]
     if found["max_running"] is not None:
         blocks += ["", f"at most {found['max_running']} at a time over all schedulers"]
@@ -186,6 +186,12 @@ def queue(
         changed = home.scheduling.queue(name, **changes)
         told = next(c for c in home.scheduling.status()["campaigns"] if c["campaign"] == name)
     session.show(asdict(changed), f"{name}: {told['why_not'] or 'due now'}")
+
+
+def _limit(text: str) -> int:
+    if not 1 <= (number := int(text)) <= MOST_AT_A_TIME:
+        raise ValueError
+    return number
 
 
 def _event(text: str) -> str:
