@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plait.execution.cluster import DRIVER_ENVIRONMENT
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _name, _value in DRIVER_ENVIRONMENT.items():  # Ray reads it once, when it is imported
+    os.environ.setdefault(_name, _value)
 
 
 @pytest.fixture(scope="session")

@@ -51,9 +51,9 @@ def test_the_loss_is_zero_at_the_target_on_anybodys_paths(decay, make_exact, set
     everybody = torch.arange(128)
     other = problem.prior.clone(is_trainable=False)
     set_law(other, torch.rand(64, generator=generator(3), dtype=torch.float64))
-    before = path_consistency._accumulate(state, remembered(state, [problem.prior, other]), everybody)
+    before = path_consistency._accumulate(state, remembered(state, [problem.prior, other]), everybody, 1.0)
     set_law(state.policy, problem.target)
-    after = path_consistency._accumulate(state, remembered(state, [problem.prior, other]), everybody)
+    after = path_consistency._accumulate(state, remembered(state, [problem.prior, other]), everybody, 1.0)
     assert before > 0.1
     assert after < 1e-6
 
@@ -65,7 +65,7 @@ def test_two_passes_give_the_gradient_of_the_loss(decay, make_exact, set_law):
     set_law(state.policy, torch.rand(64, generator=generator(3), dtype=torch.float64))
     replay, rows = remembered(state, [problem.prior]), torch.arange(10)
     parameters = [*state.policy.network.parameters(), *state.value.parameters()]
-    loss = path_consistency._accumulate(state, replay, rows)
+    loss = path_consistency._accumulate(state, replay, rows, 1.0)
     found = [p.grad.clone() for p in parameters]
 
     levels, gained = [], 0.0

@@ -71,7 +71,7 @@ def test_the_gradient_has_both_parts_of_the_kl(make_exact):
 
     def error(gains):
         policy.network.zero_grad()
-        ppo._accumulate(state, rollout, gains, torch.arange(40_000))
+        ppo._accumulate(state, rollout, gains, torch.arange(40_000), 1.0)
         (parameter,) = policy.network.parameters()
         return float((parameter.grad.flatten() + exact).norm() / exact.norm())
 

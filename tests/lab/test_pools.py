@@ -86,7 +86,7 @@ def test_columns_of_parquet_keep_their_types_but_not_their_metadata(request_for)
     field = pa.field("when", pa.int64(), metadata={"ARROW:extension:name": "ray.data.arrow_tensor"})
     schema = pa.schema([pa.field("sequence", pa.string()), field, ("deep", pa.list_(pa.int8()))], metadata={"a": "b"})
     asked = request_for("p.parquet", parquet(pa.table([["ACGT"], [3], [[1]]], schema=schema)))
-    cut(asked, silent)
+    parse_pool(asked, silent)  # Ray, where a process has loaded it, tells pyarrow to obey such names
     read = rows_of(asked).schema
     assert (read.names, read.metadata) == (["sequence", "when"], None)
     assert (read.field("when").type, read.field("when").metadata) == (pa.int64(), None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 
 from plait.design.errors import ConfigError, RunFailedError
 from plait.settings import Settings, redacted
 
 OBJECT_STORE_BYTES = 100_000_000
+SECONDS_FOR_NODES = 60.0
+"""That nodes of a cluster may take to come."""
 
 DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,7 +37,8 @@ def is_up() -> bool:
 def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_gpus: float = 0) -> None:
     """Connect to a Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs; one that is up is used as it is.
 
-    A cluster with an autoscaler (version 2, as KubeRay's) may be smaller: it grows for what waits.
+    A cluster that is joined has a minute for its nodes to come, as after a restart of all of it; one with an
+    autoscaler (version 2, as KubeRay's) may stay smaller: it grows for what waits.
 
     Raises:
         ConfigError: The cluster is too small, or cannot be reached.
@@ -50,8 +54,7 @@ def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_
         ray.shutdown()
     if not ray.is_initialized():
         _start(settings, num_cpus, say) if is_local else _join(settings.ray_address, say)
-    is_small = _num_cpus() < num_cpus or _num("GPU") < num_gpus
-    if is_small and not is_local and _can_grow():
+    if not is_local and not _grows_to(num_cpus, num_gpus, say) and _can_grow():
         return
     if _num_cpus() < num_cpus:
         raise ConfigError(
@@ -100,6 +103,19 @@ def _join(address: str, say: Callable[[str], None]) -> None:
         raise ConfigError(
             f"no Ray cluster answers at {redacted(address)}: {error}", hint="correct ray_address, or set it to local"
         ) from error
+
+
+def _grows_to(num_cpus: int, num_gpus: float, say: Callable[[str], None]) -> bool:
+    """Whether a cluster is large enough by now, or once nodes that are just starting have come."""
+    until, has_said = time.monotonic() + SECONDS_FOR_NODES, False
+    while _num_cpus() < num_cpus or _num("GPU") < num_gpus:
+        if time.monotonic() > until or _can_grow():
+            return False
+        if not has_said:
+            has_said = True
+            say(f"waiting for nodes: {num_cpus} CPUs and {num_gpus:g} GPUs are needed")
+        time.sleep(1)
+    return True
 
 
 def _can_grow() -> bool:
