@@ -20,7 +20,7 @@ drill-short: .venv/.installed  ## Kills, races, outages and full disks, few of e
 	$(BIN)/python -m pytest tests/drill
 
 drill: .venv/.installed  ## The same, many of each: most of an hour; writes drill.md.
-	PLAIT_DRILL=long PLAIT_DRILL_REPORT=$(CURDIR)/drill.md $(BIN)/python -m pytest tests/drill
+	PLAIT_DRILL=long PLAIT_DRILL_REPORT=$(CURDIR)/drill.md $(BIN)/python -m pytest tests/drill tests/execution/test_elastic.py tests/deploy/test_processes.py
 
 check: .venv/.installed  ## Lint, types, layers.
 	$(BIN)/ruff check .

@@ -108,14 +108,14 @@ def test_more_workers_than_cpus_is_said_not_waited_for(executor, tmp_path):
 
 JOINING = """
 import sys, ray
-from plait.design.errors import ConfigError
+from plait.design.errors import RunFailedError
 from plait.execution import cluster
 from plait.settings import load_settings
 cluster.SECONDS_FOR_NODES = 2
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
 try:
     cluster.bring_up(load_settings(sys.argv[1], ray_address="auto"), 4, print, num_gpus=1)
-except ConfigError as error:
+except RunFailedError as error:
     sys.exit(str(error))
 """
 

@@ -41,8 +41,8 @@ def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_
     autoscaler (version 2, as KubeRay's) may stay smaller: it grows for what waits.
 
     Raises:
-        ConfigError: The cluster is too small, or cannot be reached.
-        RunFailedError: The embedded Ray does not start.
+        ConfigError: The embedded Ray is too small, or the cluster cannot be reached.
+        RunFailedError: The cluster is too small now, or the embedded Ray does not start.
     """
     for name, value in DRIVER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -56,13 +56,14 @@ def bring_up(settings: Settings, num_cpus: int, say: Callable[[str], None], num_
         _start(settings, num_cpus, say) if is_local else _join(settings.ray_address, say)
     if not is_local and not _grows_to(num_cpus, num_gpus, say) and _can_grow():
         return
+    too_small = ConfigError if is_local else RunFailedError  # a cluster's nodes may come back
     if _num_cpus() < num_cpus:
-        raise ConfigError(
+        raise too_small(
             f"the workers need {num_cpus} CPUs, Ray has {_num_cpus()}",
             hint="lower `workers` or worker_cpus, raise ray_num_cpus, or join a larger cluster (ray_address)",
         )
     if (there := _num("GPU")) < num_gpus:
-        raise ConfigError(
+        raise too_small(
             f"the workers need {num_gpus:g} GPUs, Ray has {there:g}",
             hint="lower `workers` or the setting worker_gpus, or join a larger cluster (ray_address)",
         )

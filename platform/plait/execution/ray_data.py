@@ -88,7 +88,7 @@ def _run(settings: Settings, load: Callable[[], Process], chunks: list[int], wan
     """One execution of Ray Data, in a thread of its own: so that Ctrl-C arrives here and not in Ray."""
     import ray
 
-    num_workers = max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1))))
+    num_workers = max(1, min(wanted, len(chunks), int(ray.cluster_resources().get("CPU", 1))))
     dataset = _dataset(load, chunks, num_workers, settings.torch_threads)
     ends: queue.Queue[Any] = queue.Queue()
 
