@@ -83,6 +83,10 @@ def test_designs_that_the_gate_rejects_do_not_count(judge, prior):
     assert without_t.judged == pytest.approx(6 / 3, abs=0.5)
     nothing = replace(judge, gates=(gate([False] * 4),)).look(0, prior, prior)
     assert (nothing.missed, nothing.supported) == ((NOT_SUPPORTED,), 0.0)
+    strict = judge.section.model_copy(update={"min_supported": 0.9})
+    few = replace(judge, gates=(gate([True, True, True, False]),), section=strict).look(0, prior, prior)
+    assert few.missed == (NOT_SUPPORTED,)
+    assert few.shortfall == pytest.approx(1 - few.supported / 0.9)
 
 
 def test_a_judge_travels_without_its_models(judge, prior):

@@ -109,11 +109,9 @@ def score_pool(
     key = "score-" + digest([plan.identity, content, source.name, sequence_column, skip_bad_rows])[:24]
     with _alone(home.ports.artifacts.scratch(key) / "lock"):
         folder = WorkFolder(home.ports.artifacts.shared(key))
+        run = _Run(home, plan, folder, home.progress)
         try:
-            run = _Run(home, plan, folder, home.progress)
-            pool = run.parse(source, sequence_column, skip_bad_rows)
-            if _stamp_of(source) != stamp:
-                raise BadInputError(f"{source} changed while it was read", hint="run again")
+            pool = run.parse(source, stamp, sequence_column, skip_bad_rows)
         except (BadInputError, NotFoundError):
             home.ports.artifacts.drop_scratch(key)
             raise
@@ -141,8 +139,8 @@ class _Run:
         yield
         self.seconds[step] = time.perf_counter() - started
 
-    def parse(self, source: Path, column: str, is_skipping: bool) -> Pool:
-        """The parsed pool."""
+    def parse(self, source: Path, stamp: tuple[int, int], column: str, is_skipping: bool) -> Pool:
+        """The parsed pool of a file that has not changed since its stamp was taken."""
         from plait.lab.pools import Request, parse_pool
 
         with self._timed(READING):
@@ -153,6 +151,8 @@ class _Run:
                 request = Request(str(source), column, space, self._folder.root, tuple(reserved), is_skipping)
                 pool = parse_pool(request, lambda rows: self._progress(READING, rows, 0, ""))
             self._progress(READING, pool.num_rows, pool.num_rows, "")
+        if _stamp_of(source) != stamp:
+            raise BadInputError(f"{source} changed while it was read", hint="run again")
         return pool
 
     def score(self, pool: Pool, workers: int | None) -> int:

@@ -76,6 +76,7 @@ class SweepResult:
         trials: By number.
         chosen: Number of the chosen trial.
         reason: Why, in words.
+        min_supported: Floor of the share of designs that pass constraints and support gate.
     """
 
     campaign: str
@@ -90,6 +91,7 @@ class SweepResult:
     trials: tuple[TrialResult, ...]
     chosen: int
     reason: str
+    min_supported: float = 0.0
 
     @property
     def best(self) -> TrialResult:
@@ -120,7 +122,8 @@ def choose(trials: Sequence[TrialResult], sign: float) -> TrialResult:
     missed = sorted({name for trial in trials for name in trial.missed})
     raise RunFailedError(
         f"no trial of the sweep meets the floors: all miss {' or '.join(missed)}",
-        hint="raise the upper end of finetune.kl_weight (a shorter leash), or lower sweep.min_unique or elbo_quantile",
+        hint="raise the upper end of finetune.kl_weight (a shorter leash), or lower one of sweep.min_unique, "
+        "min_supported, elbo_quantile",
     )
 
 

@@ -144,6 +144,7 @@ def _result(turn: Turn, plan: Plan, outcomes: list[TrialOutcome]) -> SweepResult
         goal="maximize" if sign > 0 else "minimize",
         pessimism=plan.section.pessimism,
         min_unique=plan.section.min_unique,
+        min_supported=plan.section.min_supported,
         min_elbo=plan.judge.min_elbo,
         trials=trials,
         chosen=chosen.number,

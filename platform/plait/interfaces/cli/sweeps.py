@@ -35,7 +35,8 @@ def show(
         found = home.sweep.show(campaign, round=number, figure=figure)
     file = None if figure is None else figure.absolute()
     ranges = ", ".join(f"{place} {low:.3g} to {high:.3g}" for place, (low, high) in found.axes.items())
-    floors = f"unique {found.min_unique:.0%}" + ("" if found.min_elbo is None else f", prior ELBO {found.min_elbo:.3f}")
+    floors = f"unique {found.min_unique:.0%}, pass {found.min_supported:.0%}"
+    floors += "" if found.min_elbo is None else f", prior ELBO {found.min_elbo:.3f}"
     session.show(
         {"sweep": found, "figure": file},
         facts(
